@@ -1,0 +1,153 @@
+"""The values that all layers speak: entries, what is asked of a catalog, what it answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from enum import Enum
+from math import isfinite
+from typing import Any, Final, NamedTuple, TypedDict
+
+from ltm.clock import require_utc
+from ltm.errors import SerializationError, ValidationError
+from ltm.hashing import canonical_json
+
+JSONValue = Any
+"""What JSON can hold: None, bool, int, float, str, lists and string-keyed dicts of these."""
+
+Metadata = dict[str, Any]
+
+
+class _Missing(Enum):
+    MISSING = "MISSING"
+
+
+MISSING: Final = _Missing.MISSING
+"""Says that an argument was not given, where None is a value."""
+
+Missing = _Missing
+
+
+class Entry(TypedDict):
+    """One catalog row, as the public catalog methods answer it."""
+
+    id: str
+    key: str
+    content_hash: str
+    storage_uri: str | None
+    byte_size: int
+    inlined_value: JSONValue
+    """The value where ``storage_uri`` is None; None otherwise."""
+    metadata: Metadata
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class EntryRow(NamedTuple):
+    """One catalog row inside the library: the value still as its JSON text."""
+
+    id: str
+    key: str
+    content_hash: str
+    storage_uri: str | None
+    byte_size: int
+    inlined_text: str | None
+    metadata: Metadata
+    expires_at: datetime | None
+    begin_seq: int
+    created_at: datetime
+    updated_at: datetime
+
+
+def validate_metadata(metadata: object) -> Metadata:
+    """Return *metadata* as a dict of its own, ``{}`` for None.
+
+    Raises:
+        ValidationError: Not a JSON object, or a string in it holds NUL or a lone surrogate, which
+            PostgreSQL's JSONB cannot keep.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise ValidationError(f"metadata: expected an object, got {type(metadata).__name__}")
+    plain = dict(metadata)
+    try:
+        text = canonical_json(plain)
+    except SerializationError as error:
+        raise ValidationError(f"metadata: {error}") from error
+    # Canonical text is ASCII: NUL and surrogates can only be there as escapes.
+    if "\\u0000" in text or "\\ud" in text:
+        _refuse_unstorable(plain, "metadata")
+    kept: Metadata = json.loads(text)
+    return kept
+
+
+def resolve_expiry(
+    now: datetime,
+    *,
+    ttl: object = None,
+    expires_at: object = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> datetime | None:
+    """Return the UTC instant at which an entry ceases to exist, or None for never.
+
+    Args:
+        now: The instant from which *ttl* counts.
+        ttl: Seconds, int or float, above 0.
+        expires_at: An aware datetime; it may lie in the past.
+        metadata: Where neither is given, ``_cache_expires_at`` or ``expires_at`` (ISO 8601 with an
+            offset) or ``ttl`` (seconds) in it count, in this order; null there means never.
+
+    Raises:
+        ValidationError: Rubbish in any of these, or both *ttl* and *expires_at*.
+    """
+    if ttl is not None and expires_at is not None:
+        raise ValidationError("ttl and expires_at: give one, not both")
+    if ttl is not None:
+        return _after(now, ttl, "ttl")
+    if expires_at is not None:
+        return require_utc(expires_at, "expires_at")
+    for name in ("_cache_expires_at", "expires_at"):
+        if metadata and metadata.get(name) is not None:
+            return _parse_instant(metadata[name], f"metadata.{name}")
+    if metadata and metadata.get("ttl") is not None:
+        return _after(now, metadata["ttl"], "metadata.ttl")
+    return None
+
+
+def _after(now: datetime, seconds: object, name: str) -> datetime:
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise ValidationError(f"{name}: expected seconds as int or float, got {seconds!r}")
+    if not (isinstance(seconds, int) or isfinite(seconds)) or seconds <= 0:
+        raise ValidationError(f"{name}: expected seconds above 0, got {seconds!r}")
+    try:
+        return now + timedelta(seconds=seconds)
+    except OverflowError as error:
+        raise ValidationError(f"{name}: {seconds!r} seconds is past the year 9999") from error
+
+
+def _parse_instant(text: object, name: str) -> datetime:
+    if not isinstance(text, str):
+        raise ValidationError(f"{name}: expected ISO 8601 text, got {text!r}")
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValidationError(f"{name}: {text!r} is not ISO 8601") from error
+    return require_utc(instant, name)
+
+
+def _refuse_unstorable(item: object, path: str) -> None:
+    if isinstance(item, Mapping):
+        for key, child in item.items():
+            _refuse_unstorable(key, f"{path} key {key!r}")
+            _refuse_unstorable(child, f"{path}.{key}")
+    elif isinstance(item, list):
+        for index, child in enumerate(item):
+            _refuse_unstorable(child, f"{path}[{index}]")
+    elif isinstance(item, str):
+        if "\0" in item:
+            raise ValidationError(f"{path}: holds NUL")
+        if any("\ud800" <= character <= "\udfff" for character in item):
+            raise ValidationError(f"{path}: holds a lone surrogate")

@@ -1,0 +1,145 @@
+"""The canonical text of a JSON value, and its content hash.
+
+A value is serialised once. The same bytes are hashed, inlined in the catalog or uploaded, and
+checked again when they are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from math import isfinite
+from typing import Any
+
+from ltm.errors import IntegrityError, SerializationError
+
+_encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+
+
+def canonical_json(value: object) -> str:
+    """Return *value* as JSON text: keys sorted, ASCII only, the standard library's separators.
+
+    Raises:
+        SerializationError: The value would not come back as it is: a type that JSON does not have,
+            NaN or an infinity, a key that is not a string, an integer past the interpreter's digit
+            limit, or nesting past its recursion limit. The message names the path.
+    """
+    try:
+        text = _encode(value)
+        # The encoder writes tuples as lists and numbers as keys without a word, and a pair of
+        # surrogates as the character it would encode. Reading the text back finds them all.
+        if json.loads(text) == value:
+            return text
+    except (TypeError, ValueError, RecursionError) as error:
+        path, reason = _find_fault(value)
+        raise SerializationError(path, reason) from error
+    path, reason = _find_fault(value)
+    raise SerializationError(path, reason)
+
+
+def hash_text(text: str) -> str:
+    """Return ``sha256:`` and the hexadecimal SHA-256 of canonical JSON *text*."""
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def compute_content_hash(value: object) -> str:
+    """Return the content hash of a JSON value.
+
+    Raises:
+        SerializationError: The value is not JSON.
+    """
+    return hash_text(canonical_json(value))
+
+
+def parse_verified(text: str, content_hash: str, *, where: str) -> Any:
+    """Return the value that canonical JSON *text* holds, after checking its hash.
+
+    Raises:
+        IntegrityError: The hash differs, or the text is not JSON; *where* names what was read.
+    """
+    try:
+        actual = hash_text(text)
+    except UnicodeEncodeError as error:
+        raise IntegrityError(f"{where}: holds characters that were never written") from error
+    if actual != content_hash:
+        raise IntegrityError(f"{where}: expected {content_hash}, read {actual}")
+    return parse(text, where=where)
+
+
+def parse(text: str, *, where: str) -> Any:
+    """Return the value that JSON *text* holds.
+
+    Raises:
+        IntegrityError: The text is not JSON; *where* names what was read.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where}: is not JSON: {error}") from error
+
+
+def _find_fault(value: object) -> tuple[str, str]:
+    for path, fault in _faults(value):
+        return path, fault
+    return "$", "does not come back as it is from JSON"
+
+
+def _faults(value: object) -> Iterator[tuple[str, str]]:
+    """Yield path and reason of what is not JSON, in document order, without recursion."""
+    pending: list[tuple[str, object, frozenset[int]]] = [("$", value, frozenset())]
+    while pending:
+        path, item, ancestors = pending.pop()
+        if isinstance(item, list | dict):
+            if id(item) in ancestors:
+                yield path, "contains itself"
+            elif len(ancestors) > 200:
+                yield path, "is nested too deeply"
+            else:
+                pending.extend(_children(path, item, ancestors | {id(item)}))
+                for key in item if isinstance(item, dict) else ():
+                    if not isinstance(key, str):
+                        yield path, f"key {key!r} is {type(key).__name__}, not a string"
+                    elif _holds_surrogate_pair(key):
+                        yield path, f"key {key!r} holds a surrogate pair"
+        else:
+            reason = _scalar_fault(item)
+            if reason is not None:
+                yield path, reason
+
+
+def _children(
+    path: str, item: list[object] | dict[object, object], ancestors: frozenset[int]
+) -> list[tuple[str, object, frozenset[int]]]:
+    if isinstance(item, dict):
+        members = [(f"{path}{_member(key)}", child, ancestors) for key, child in item.items()]
+    else:
+        members = [(f"{path}[{index}]", child, ancestors) for index, child in enumerate(item)]
+    return members[::-1]
+
+
+def _member(key: object) -> str:
+    return f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{key!r}]"
+
+
+def _scalar_fault(item: object) -> str | None:
+    if item is None or isinstance(item, bool):
+        return None
+    if isinstance(item, str):
+        return "holds a surrogate pair" if _holds_surrogate_pair(item) else None
+    if isinstance(item, int):
+        try:
+            int.__repr__(item)
+        except ValueError:
+            return "integer has too many digits"
+        return None
+    if isinstance(item, float):
+        return None if isfinite(item) else f"{float.__repr__(item)} is not JSON"
+    return f"{type(item).__name__} is not JSON"
+
+
+def _holds_surrogate_pair(text: str) -> bool:
+    return any(
+        "\ud800" <= first <= "\udbff" and "\udc00" <= second <= "\udfff"
+        for first, second in zip(text, text[1:], strict=False)
+    )
