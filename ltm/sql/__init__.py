@@ -1,0 +1,1 @@
+"""The schema, and everything that knows how it is written in SQL."""

@@ -1,0 +1,124 @@
+"""Statements compiled once per dialect and run on the driver's connection.
+
+The statements are SQLAlchemy expressions; SQLAlchemy writes their SQL and converts their values.
+What it is not asked to do is to run them: on a statement that takes a few microseconds its own
+machinery would cost several times the statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Dialect
+from sqlalchemy.sql import ClauseElement, Select
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Processor = Callable[[Any], Any]
+Row = tuple[Any, ...]
+
+
+class CompiledStatement:
+    """The SQL text of a statement, the order of its parameters and how values are converted."""
+
+    __slots__ = ("_binders", "_constants", "_readers", "text")
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        assert isinstance(compiled, SQLCompiler)
+        self.text = str(compiled)
+        names = compiled.positiontup if compiled.positional else list(compiled.binds)
+        self._constants: Mapping[str, Any] = {
+            name: value for name, value in compiled.params.items() if value is not None
+        }
+        self._binders: list[tuple[str, Processor | None]] = [
+            (
+                name,
+                compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect),
+            )
+            for name in names or ()
+        ]
+        columns = statement.selected_columns if isinstance(statement, Select) else ()
+        self._readers: list[tuple[int, Processor]] = []
+        for index, column in enumerate(columns):
+            reader = column.type.dialect_impl(dialect).result_processor(dialect, None)
+            if reader is not None:
+                self._readers.append((index, reader))
+
+    def bind(self, parameters: Mapping[str, Any]) -> Row:
+        """Return the driver's positional arguments for named *parameters*."""
+        constants = self._constants
+        return tuple(
+            [
+                value if binder is None or value is None else binder(value)
+                for name, binder in self._binders
+                for value in (parameters[name] if name in parameters else constants[name],)
+            ]
+        )
+
+    def read(self, row: Row) -> Row:
+        """Return a driver's *row* with its values converted to Python's."""
+        values = list(row)
+        for index, reader in self._readers:
+            value = values[index]
+            if value is not None:
+                values[index] = reader(value)
+        return tuple(values)
+
+
+class Session:
+    """One driver connection for the length of a verb; it neither begins nor ends a transaction."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
+        """Return every row that *statement* answers."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(statement.text, statement.bind(parameters))
+            return [statement.read(row) for row in cursor.fetchall()]
+        finally:
+            cursor.close()
+
+    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+        """Return the first row that *statement* answers, or None."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(statement.text, statement.bind(parameters))
+            row = cursor.fetchone()
+            return None if row is None else statement.read(row)
+        finally:
+            cursor.close()
+
+    def run(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> int:
+        """Run a *statement* that changes rows and return how many."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(statement.text, statement.bind(parameters))
+            return int(cursor.rowcount)
+        finally:
+            cursor.close()
+
+    def run_many(
+        self, statement: CompiledStatement, parameters: Iterable[Mapping[str, Any]]
+    ) -> None:
+        """Run *statement* once for each of *parameters*, in one call of the driver."""
+        arguments = [statement.bind(each) for each in parameters]
+        if not arguments:
+            return
+        cursor = self._connection.cursor()
+        try:
+            cursor.executemany(statement.text, arguments)
+        finally:
+            cursor.close()
+
+    def command(self, text: str) -> None:
+        """Run transaction control such as ``BEGIN``."""
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(text)
+        finally:
+            cursor.close()
