@@ -15,7 +15,7 @@ from ltm.hashing import canonical_json
 POSTGRESQL = "postgresql"
 
 BigId = BigInteger().with_variant(Integer(), "sqlite")
-"""A generated number; on SQLite it must be INTEGER to be the row's own number, which VACUUM keeps."""
+"""A generated number. Only as INTEGER is it SQLite's own row number, which VACUUM keeps then."""
 
 
 def bytewise(length: int | None) -> TypeEngine[str]:
@@ -42,7 +42,7 @@ class UTCDateTime(TypeDecorator[datetime]):
             return value
         return value.astimezone(UTC).isoformat(timespec="microseconds")
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
         if value is None:
             return None
         instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
@@ -73,5 +73,6 @@ class JSONDocument(TypeDecorator[dict[str, Any]]):
     def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
         return value if value is None or dialect.name == POSTGRESQL else canonical_json(value)
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
-        return json.loads(value) if isinstance(value, str) else value
+    def process_result_value(self, value: Any, _dialect: Dialect) -> dict[str, Any] | None:
+        parsed: dict[str, Any] | None = json.loads(value) if isinstance(value, str) else value
+        return parsed

@@ -49,11 +49,22 @@ class SQLDialect(ABC):
         """Return SQLAlchemy's dialect, whose SQL takes parameters by position."""
 
     @abstractmethod
-    def upsert(self, inserted: Table, keys: Sequence[str], changed: Sequence[str]) -> Insert:
-        """Return INSERT that, where a row with *keys* is there, sets its *changed* columns."""
+    def upsert(
+        self,
+        target: Table,
+        columns: Sequence[str],
+        *,
+        keys: Sequence[str],
+        changed: Sequence[str],
+        unless_equal: str | None = None,
+    ) -> Insert:
+        """Return INSERT of *columns* that, where *keys* are there, sets its *changed* columns.
+
+        With *unless_equal* a row in which that column is the same already stays untouched.
+        """
 
     @abstractmethod
-    def insert_new(self, inserted: Table) -> Insert:
+    def insert_new(self, target: Table) -> Insert:
         """Return INSERT that leaves a row that is there as it is."""
 
     @abstractmethod
@@ -63,6 +74,10 @@ class SQLDialect(ABC):
     @abstractmethod
     def bind_list(self, values: Sequence[str]) -> Any:
         """Return the parameter for :meth:`is_among`."""
+
+    @abstractmethod
+    def has_table(self) -> Select[Any]:
+        """Select a row if there is a table ``name``."""
 
     @abstractmethod
     def postings(self) -> Select[Any]:
@@ -118,10 +133,25 @@ class SQLiteDialect(SQLDialect):
     def sqlalchemy(self) -> Dialect:
         return sqlite.dialect(paramstyle="qmark")
 
-    def upsert(self, target: Table, keys: Sequence[str], changed: Sequence[str]) -> Insert:
-        statement = sqlite.insert(target)
+    def upsert(
+        self,
+        target: Table,
+        columns: Sequence[str],
+        *,
+        keys: Sequence[str],
+        changed: Sequence[str],
+        unless_equal: str | None = None,
+    ) -> Insert:
+        statement = sqlite.insert(target).values({name: bindparam(name) for name in columns})
+        differs = (
+            None
+            if unless_equal is None
+            else target.c[unless_equal].is_distinct_from(statement.excluded[unless_equal])
+        )
         return statement.on_conflict_do_update(
-            index_elements=keys, set_={name: statement.excluded[name] for name in changed}
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in changed},
+            where=differs,
         )
 
     def insert_new(self, target: Table) -> Insert:
@@ -133,6 +163,12 @@ class SQLiteDialect(SQLDialect):
 
     def bind_list(self, values: Sequence[str]) -> str:
         return json.dumps(values)
+
+    def has_table(self) -> Select[Any]:
+        catalog = table("sqlite_master", column("type", String), column("name", String))
+        return select(catalog.c.name).where(
+            catalog.c.type == "table", catalog.c.name == bindparam("name")
+        )
 
     def postings(self) -> Select[Any]:
         # From the index alone: the texts stay unread. Lengths are beside the words of a document.

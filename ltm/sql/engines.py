@@ -161,8 +161,7 @@ class EnginePool(DriverPool):
     """The pool of a SQLAlchemy engine that somebody handed in; closing leaves the engine alone."""
 
     def __init__(self, engine: Engine) -> None:
-        assert engine.dialect.dbapi is not None
-        self.error = engine.dialect.dbapi.Error
+        self.error = engine.dialect.loaded_dbapi.Error
         self.where = engine.url.render_as_string(hide_password=True)
         self._engine = engine
         self._closed = False

@@ -8,7 +8,7 @@ machinery would cost several times the statement.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import Dialect
 from sqlalchemy.sql import ClauseElement, Select
@@ -24,8 +24,10 @@ class CompiledStatement:
     __slots__ = ("_binders", "_constants", "_readers", "text")
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
-        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
-        assert isinstance(compiled, SQLCompiler)
+        compiled = cast(
+            SQLCompiler,
+            statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}),
+        )
         self.text = str(compiled)
         names = compiled.positiontup if compiled.positional else list(compiled.binds)
         self._constants: Mapping[str, Any] = {

@@ -33,7 +33,7 @@ HEAD = "0001"
 
 VERSION_TABLE = "ltm_alembic_version"
 
-_VERSION = Table(
+VERSION = Table(
     VERSION_TABLE,
     MetaData(),
     Column("version_num", String(32), nullable=False),
@@ -57,7 +57,7 @@ def current_revision(connection: Connection) -> str | None:
     """Return the revision that the database is at, or None where it has no schema."""
     if not inspect(connection).has_table(VERSION_TABLE):
         return None
-    return connection.scalar(select(_VERSION.c.version_num))
+    return connection.scalar(select(VERSION.c.version_num))
 
 
 def create_schema(connection: Connection) -> None:
@@ -68,8 +68,8 @@ def create_schema(connection: Connection) -> None:
     Base.metadata.create_all(connection, checkfirst=False)
     for ddl in DIALECTS[connection.dialect.name].search_ddl:
         connection.exec_driver_sql(ddl)
-    _VERSION.create(connection, checkfirst=True)
-    connection.execute(insert(_VERSION).values(version_num=HEAD))
+    VERSION.create(connection, checkfirst=True)
+    connection.execute(insert(VERSION).values(version_num=HEAD))
 
 
 def ensure_schema(engine: Engine) -> None:

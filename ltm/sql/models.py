@@ -111,7 +111,7 @@ class EntryModel(_EntryColumns, Base):
 
     id: Mapped[str] = mapped_column(ENTRY_ID, primary_key=True, sort_order=-1)
     begin_seq: Mapped[int] = mapped_column(BigInteger, sort_order=1)
-    """The table's ``snapshot_seq`` when the row was written: snapshots at or after it see the row."""
+    """The table's ``snapshot_seq`` at the write: snapshots at or after it see the row."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, sort_order=2)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, sort_order=2)
 
@@ -136,7 +136,7 @@ class EntryVersionModel(_EntryColumns, Base):
         BigInteger, primary_key=True, autoincrement=False, sort_order=1
     )
     end_seq: Mapped[int] = mapped_column(BigInteger, sort_order=1)
-    """The table's ``snapshot_seq`` when the row was superseded: snapshots below it see the row."""
+    """The table's ``snapshot_seq`` at the end: snapshots below it see the row."""
     created_at: Mapped[datetime] = mapped_column(UTCDateTime, sort_order=2)
     updated_at: Mapped[datetime] = mapped_column(UTCDateTime, sort_order=2)
 

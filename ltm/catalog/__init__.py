@@ -1,0 +1,1 @@
+"""Catalogs: one row per key."""

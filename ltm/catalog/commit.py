@@ -1,0 +1,213 @@
+"""What a write does to the row that is there: one set of rules for every catalog.
+
+The functions here only decide. A catalog reads the current row and carries the decision out within
+one transaction, and that transaction is the commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+from ltm.entry import EntryRow, Metadata
+from ltm.errors import ConflictError
+from ltm.hashing import canonical_json
+from ltm.search.analysis import Document
+
+
+class StaleEntryError(ConflictError):
+    """The live row is not the one that the write was decided by; read it again and decide anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Put:
+    """A write of one entry, validated, hashed, and with its payload already uploaded."""
+
+    id: str
+    key: str
+    content_hash: str
+    byte_size: int
+    metadata: Metadata
+    storage_uri: str | None = None
+    inlined_text: str | None = None
+    document: Document | None = None
+    """Its analysed words, None where it is not to be found by search."""
+    expires_at: datetime | None = None
+    if_match: str | None = None
+    """The content hash that the live entry must have."""
+    if_absent: bool = False
+    """Whether there must be no live entry."""
+    based_on: EntryRow | None = None
+    """The live row as the writer read it; it must be the same still."""
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+    """Times to keep from elsewhere; None for the instant of the commit."""
+
+    @property
+    def has_value(self) -> bool:
+        """Whether the entry has a value, inlined or as a payload."""
+        return self.storage_uri is not None or self.inlined_text is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removal:
+    """A deletion of one entry."""
+
+    id: str
+    key: str
+    if_match: str | None = None
+
+
+class Outcome(NamedTuple):
+    """What became of one write or deletion."""
+
+    key: str
+    stored: bool = False
+    """Whether the row was written."""
+    created: bool = False
+    """Whether there was no live entry before."""
+    deduplicated: bool = False
+    """Whether the live entry had this very value already."""
+    deleted: bool = False
+    storage_uri: str | None = None
+    """The payload that the live row names now."""
+    freed: str | None = None
+    """The payload that was scheduled for deletion."""
+
+
+class Decision(NamedTuple):
+    """What a catalog has to carry out."""
+
+    outcome: Outcome
+    row: EntryRow | None = None
+    """The row to write; None for none."""
+    keep_version: bool = False
+    """Whether the row that is there moves to the versions: a snapshot sees it."""
+    replaces: bool = False
+    """Whether there is a row, expired or not, that is replaced or deleted."""
+    metadata_changed: bool = True
+    """Whether the metadata differs from that of the row that is there."""
+
+
+def decide_put(
+    put: Put, found: EntryRow | None, now: datetime, *, snapshot_seq: int, newest_snapshot: int
+) -> Decision:
+    """Return what *put* does, given the row *found* under its id, expired or not.
+
+    Args:
+        put: The write.
+        found: The present row.
+        now: The instant of the commit; a row that has expired by then counts as absent.
+        snapshot_seq: How many snapshots the logical table has had.
+        newest_snapshot: The greatest sequence number of a snapshot that still exists, or -1.
+
+    Raises:
+        ConflictError: A condition of the write does not hold.
+    """
+    live = found if found is not None and is_live(found, now) else None
+    _check_conditions(put, live)
+    same_value = (
+        live is not None
+        and live.content_hash == put.content_hash
+        and has_value(live) == put.has_value
+    )
+    if (
+        live is not None
+        and same_value
+        and live.expires_at == put.expires_at
+        and same_metadata(live.metadata, put.metadata)
+    ):
+        return Decision(Outcome(put.key, deduplicated=True, storage_uri=live.storage_uri))
+    source = live if live is not None and same_value else put
+    row = EntryRow(
+        id=put.id,
+        key=put.key,
+        content_hash=put.content_hash,
+        storage_uri=source.storage_uri,
+        byte_size=put.byte_size,
+        inlined_text=source.inlined_text,
+        metadata=put.metadata,
+        expires_at=put.expires_at,
+        begin_seq=snapshot_seq,
+        created_at=live.created_at if live is not None else put.created_at or now,
+        updated_at=put.updated_at or now,
+    )
+    keep = found is not None and found.begin_seq <= newest_snapshot
+    outcome = Outcome(
+        put.key,
+        stored=True,
+        created=live is None,
+        deduplicated=same_value,
+        storage_uri=row.storage_uri,
+        freed=None if keep or found is None else _freed(found, row.storage_uri),
+    )
+    metadata_changed = found is None or not same_metadata(found.metadata, put.metadata)
+    return Decision(outcome, row, keep, found is not None, metadata_changed)
+
+
+def decide_removal(
+    removal: Removal, found: EntryRow | None, now: datetime, *, newest_snapshot: int
+) -> Decision:
+    """Return what *removal* does, given the row *found* under its id, expired or not.
+
+    Raises:
+        ConflictError: ``if_match`` does not hold.
+    """
+    live = found if found is not None and is_live(found, now) else None
+    if removal.if_match is not None:
+        _require_match(removal.key, removal.if_match, live)
+    if live is None:
+        return Decision(Outcome(removal.key))
+    return decide_deletion(live, newest_snapshot=newest_snapshot)
+
+
+def decide_deletion(found: EntryRow, *, newest_snapshot: int) -> Decision:
+    """Return what deleting the row *found* does: by a caller, or because it has expired."""
+    keep = found.begin_seq <= newest_snapshot
+    freed = None if keep else found.storage_uri
+    return Decision(Outcome(found.key, deleted=True, freed=freed), None, keep, replaces=True)
+
+
+def is_live(row: EntryRow, now: datetime) -> bool:
+    """Return whether *row* exists at *now*; it is gone at its ``expires_at``."""
+    return row.expires_at is None or row.expires_at > now
+
+
+def has_value(row: EntryRow) -> bool:
+    """Return whether *row* has a value; an entry may be tracked without one."""
+    return row.storage_uri is not None or row.inlined_text is not None
+
+
+def same_metadata(one: Metadata, other: Metadata) -> bool:
+    """Return whether two objects are the same JSON, where ``1``, ``1.0`` and ``true`` differ."""
+    return one == other and canonical_json(one) == canonical_json(other)
+
+
+def _check_conditions(put: Put, live: EntryRow | None) -> None:
+    current_hash = None if live is None else live.content_hash
+    if put.if_absent and live is not None:
+        raise ConflictError(put.key, current_hash, "if_absent")
+    if put.if_match is not None:
+        _require_match(put.key, put.if_match, live)
+    if put.based_on is not None and (live is None or not _same_row(live, put.based_on)):
+        raise StaleEntryError(put.key, current_hash, "the row that was read")
+
+
+def _require_match(key: str, if_match: str, live: EntryRow | None) -> None:
+    current_hash = None if live is None else live.content_hash
+    if current_hash != if_match:
+        raise ConflictError(key, current_hash, f"if_match={if_match!r}")
+
+
+def _same_row(one: EntryRow, other: EntryRow) -> bool:
+    return (
+        one.content_hash == other.content_hash
+        and one.storage_uri == other.storage_uri
+        and one.expires_at == other.expires_at
+        and same_metadata(one.metadata, other.metadata)
+    )
+
+
+def _freed(found: EntryRow, kept_uri: str | None) -> str | None:
+    return found.storage_uri if found.storage_uri != kept_uri else None

@@ -1,0 +1,116 @@
+"""A SQL database that holds catalogs: its connections, transactions and compiled statements."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from ltm.errors import LTMError
+from ltm.sql.dialects import DIALECTS
+from ltm.sql.engines import DriverPool
+from ltm.sql.execution import CompiledStatement, Row, Session
+from ltm.sql.migrate import HEAD, VERSION_TABLE, ensure_schema
+from ltm.sql.statements import Statements
+
+IDS_PER_STATEMENT = 500
+
+T = TypeVar("T")
+
+
+def in_chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Yield *items* in slices of as many as one statement may name."""
+    for start in range(0, len(items), IDS_PER_STATEMENT):
+        yield items[start : start + IDS_PER_STATEMENT]
+
+
+class Database:
+    """Runs statements on a pool of driver connections; shared by the catalogs of one database."""
+
+    def __init__(self, pool: DriverPool, dialect_name: str) -> None:
+        self.pool = pool
+        self.dialect = DIALECTS[dialect_name]
+        self.statements = Statements(self.dialect)
+        self._is_ready = False
+        self._preparing = threading.Lock()
+
+    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+        """Return the first row of one statement outside of any transaction, or None."""
+        with self._connected() as connection:
+            return Session(connection).row(statement, parameters)
+
+    def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
+        """Return the rows of one statement outside of any transaction."""
+        with self._connected() as connection:
+            return Session(connection).rows(statement, parameters)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Run several statements that all see one state of the database."""
+        with self._transaction(self.dialect.begin_read) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Run statements in a transaction that commits at the end, or rolls back on an error."""
+        with self._transaction(self.dialect.begin_write) as session:
+            yield session
+
+    def close(self) -> None:
+        """Close the pool; idempotent."""
+        self.pool.close()
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Session]:
+        with self._connected() as connection:
+            session = Session(connection)
+            session.command(begin)
+            try:
+                yield session
+            except LTMError:
+                # A refusal, not a fault: the connection is sound and goes back to the pool.
+                session.command("ROLLBACK")
+                raise
+            session.command("COMMIT")
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        if not self._is_ready:
+            self._prepare()
+        connection = self.pool.acquire()
+        try:
+            yield connection
+        except LTMError:
+            self.pool.release(connection)
+            raise
+        except self.pool.error as error:
+            self.pool.discard(connection)
+            raise self.dialect.translate(error, self.pool.where) from error
+        except BaseException:
+            self.pool.discard(connection)
+            raise
+        self.pool.release(connection)
+
+    def _prepare(self) -> None:
+        """Make or upgrade the schema unless it is at head already."""
+        with self._preparing:
+            if self._is_ready:
+                return
+            connection = self.pool.acquire()
+            try:
+                session = Session(connection)
+                known = session.row(self.statements.has_table, {"name": VERSION_TABLE})
+                revision = known and session.row(self.statements.select_revision, {})
+                if revision != (HEAD,):
+                    ensure_schema(self.pool.engine())
+            except (self.pool.error, SQLAlchemyError) as error:
+                self.pool.discard(connection)
+                raise self.dialect.translate(error, self.pool.where) from error
+            except BaseException:
+                self.pool.discard(connection)
+                raise
+            self.pool.release(connection)
+            self._is_ready = True

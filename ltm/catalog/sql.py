@@ -1,0 +1,319 @@
+"""The one SQL implementation of a catalog."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Engine
+
+from ltm.catalog.base import Catalog, CatalogStatistics, LogicalTable
+from ltm.catalog.commit import Outcome, Put, Removal, decide_deletion, decide_put, decide_removal
+from ltm.catalog.conditions import compile_filter
+from ltm.catalog.database import Database, in_chunks
+from ltm.catalog.steps import WriteSteps
+from ltm.entry import EntryRow
+from ltm.errors import CatalogUnavailableError
+from ltm.keys import prefix_upper_bound
+from ltm.search.analysis import Question
+from ltm.search.filters import Filter, matches
+from ltm.search.ranking import Posting, rank
+from ltm.sql.engines import EnginePool
+from ltm.sql.execution import Row, Session
+
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_ABOVE_ALL_IDS = "g"
+
+
+class SQLCatalog(Catalog):
+    """A catalog in a database that SQLAlchemy has an engine for and ``ltm.sql`` a dialect."""
+
+    def __init__(self, engine: Engine, **binding: Any) -> None:
+        """Work on an *engine* that was handed in; it is left open.
+
+        Args:
+            engine: To a database with a dialect in :mod:`ltm.sql.dialects`.
+            **binding: The keyword arguments of :class:`~ltm.catalog.base.Catalog`.
+        """
+        self._open(Database(EnginePool(engine), engine.dialect.name), **binding)
+
+    def _open(self, database: Database, **binding: Any) -> None:
+        Catalog.__init__(self, **binding)
+        self._database = database
+        self._owns_database = True
+        self._table: LogicalTable | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """A SQLAlchemy engine over the catalog's database, for the ORM models and migrations."""
+        return self._database.pool.engine()
+
+    def bind(self, table: str, *, inline_threshold: int, language: str) -> SQLCatalog:
+        bound = SQLCatalog.__new__(SQLCatalog)
+        bound._open(
+            self._database,
+            table=table,
+            tenant=self.tenant,
+            inline_threshold=inline_threshold,
+            language=language,
+            clock=self.clock,
+        )
+        bound._owns_database = False
+        return bound
+
+    def close(self) -> None:
+        if self._owns_database:
+            self._database.close()
+
+    def table(self) -> LogicalTable:
+        if self._table is None:
+            self._table = self._find_table() or self._make_table()
+        return self._table
+
+    # Reads
+
+    def read(self, key: str, now: datetime) -> EntryRow | None:
+        row = self._database.row(
+            self._database.statements.select_entry, {"id": self.entry_id(key), "now": now}
+        )
+        return None if row is None else EntryRow._make(row)
+
+    def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
+        rows = self._rows_of([self.entry_id(key) for key in keys], now)
+        return {row.key: row for row in rows.values()}
+
+    def rows_by_key(
+        self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
+    ) -> list[EntryRow]:
+        compiled = compile_filter(condition, self._database.dialect)
+        prefix_end = prefix_upper_bound(prefix)
+        statement = self._database.statements.select_by_key(
+            compiled.condition, bounded=prefix_end is not None
+        )
+        found: list[EntryRow] = []
+        while len(found) < limit:
+            wanted = limit - len(found)
+            page = self._database.rows(
+                statement,
+                self._scope(now)
+                | compiled.parameters
+                | {"prefix": prefix, "prefix_end": prefix_end, "after": after, "limit": wanted},
+            )
+            found += _confirm(page, condition)
+            if len(page) < wanted:
+                break
+            after = page[-1][1]
+        return found
+
+    def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
+        compiled = compile_filter(condition, self._database.dialect, driven=True)
+        statement = self._database.statements.select_newest(compiled.condition, compiled.driver)
+        parameters = self._scope(now) | compiled.parameters
+        parameters |= {"before_at": _END_OF_TIME, "before_id": _ABOVE_ALL_IDS}
+        found: list[EntryRow] = []
+        while len(found) < limit:
+            parameters["limit"] = limit - len(found)
+            page = self._database.rows(statement, parameters)
+            found += _confirm(page, condition)
+            if len(page) < parameters["limit"]:
+                break
+            last = EntryRow._make(page[-1])
+            parameters |= {"before_at": last.updated_at, "before_id": last.id}
+        return found
+
+    def rows_found(
+        self, question: Question, limit: int, condition: Filter | None, now: datetime
+    ) -> list[tuple[EntryRow, float]]:
+        dialect, statements = self._database.dialect, self._database.statements
+        scope = self._scope(now)
+        with self._database.reading() as session:
+            count, length = session.rows(statements.select_collection_size, scope)[0]
+            expired, expired_length = session.rows(statements.select_expired_size, scope)[0]
+            postings: dict[str, list[Posting]] = {term: [] for term in question.terms}
+            for term, entry_id, words, frequency in session.rows(
+                statements.select_postings, scope | {"terms": dialect.bind_list(question.terms)}
+            ):
+                postings[term].append((entry_id, words, frequency))
+            hits = rank(
+                postings,
+                document_count=count - expired,
+                total_length=length - expired_length,
+                allowed=self._allowed(session, question, condition, now),
+                limit=limit,
+            )
+            rows = self._rows_of([hit.entry_id for hit in hits], now, session)
+        return [(rows[hit.entry_id], hit.score) for hit in hits]
+
+    def statistics(self, now: datetime) -> CatalogStatistics:
+        (row,) = self._database.rows(self._database.statements.select_statistics, self._scope(now))
+        entries, inlined, total_bytes, inlined_bytes, expired = map(int, row)
+        return CatalogStatistics(entries, inlined, total_bytes, inlined_bytes, expired)
+
+    # Writes
+
+    def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
+        self.table()
+        with self._database.writing() as session:
+            outcomes: list[Outcome] = []
+            for chunk in in_chunks(changes):
+                outcomes += self._write_chunk(session, chunk, now)
+        return outcomes
+
+    def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
+        statements = self._database.statements
+        with self._database.writing() as session:
+            scope = self._scope(now) | {"limit": limit}
+            expired = [
+                EntryRow._make(row) for row in session.rows(statements.select_expired, scope)
+            ]
+            snapshot_seq, newest, _ = self._current(session, [])
+            steps = self._steps(now)
+            for row in expired:
+                steps.add(row.id, decide_deletion(row, newest_snapshot=newest))
+            steps.run(session, end_seq=snapshot_seq)
+        return steps.outcomes
+
+    def probe(self, now: datetime) -> None:
+        """Use the schedule of deletions, which readers of entries never see."""
+        self.table()
+        statements, dialect = self._database.statements, self._database.dialect
+        uri = f"{self.table().storage_prefix}/probe-{secrets.token_hex(8)}"
+        one = {"uris": dialect.bind_list([uri])}
+        with self._database.writing() as session:
+            session.run(statements.schedule_deletion, {"storage_uri": uri, "scheduled_at": now})
+            found = session.rows(statements.select_deletable, one)
+            session.run(statements.forget_deletions, one)
+        if found != [(uri,)]:
+            raise CatalogUnavailableError(f"catalog {self._database.pool.where}: lost a row")
+
+    # Payload deletions
+
+    def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
+        found: list[str] = []
+        for chunk in in_chunks(uris):
+            bound = {"uris": self._database.dialect.bind_list(chunk)}
+            rows = self._database.rows(self._database.statements.select_deletable, bound)
+            found += [uri for (uri,) in rows]
+        return found
+
+    def forget_deletions(self, uris: Sequence[str]) -> None:
+        with self._database.writing() as session:
+            for chunk in in_chunks(uris):
+                bound = {"uris": self._database.dialect.bind_list(chunk)}
+                session.run(self._database.statements.forget_deletions, bound)
+
+    def scheduled_deletions(self, after: str, limit: int) -> list[str]:
+        prefix = self.table().storage_prefix + "/"
+        bounds = {"prefix": prefix, "prefix_end": prefix_upper_bound(prefix)}
+        rows = self._database.rows(
+            self._database.statements.select_deletions, bounds | {"after": after, "limit": limit}
+        )
+        return [uri for (uri,) in rows]
+
+    # Inside
+
+    def _scope(self, now: datetime) -> dict[str, Any]:
+        return {"tenant": self.tenant, "table": self.table_name, "now": now}
+
+    def _find_table(self) -> LogicalTable | None:
+        row = self._database.row(self._database.statements.select_table, {"table": self.table_name})
+        return None if row is None else LogicalTable(self.table_name, *row)
+
+    def _make_table(self) -> LogicalTable:
+        words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
+        with self._database.writing() as session:
+            session.run(
+                self._database.statements.insert_table,
+                {
+                    "name": self.table_name,
+                    "type": "memory",
+                    "storage_prefix": f"{words}-{secrets.token_hex(6)}",
+                    "inline_threshold": self.inline_threshold,
+                    "language": self.language,
+                    "snapshot_seq": 0,
+                    "created_at": self.clock(),
+                },
+            )
+        made = self._find_table()
+        if made is None:
+            raise CatalogUnavailableError(f"catalog {self._database.pool.where}: lost a table")
+        return made
+
+    def _rows_of(
+        self, ids: Sequence[str], now: datetime, session: Session | None = None
+    ) -> dict[str, EntryRow]:
+        read = self._database.rows if session is None else session.rows
+        found: dict[str, EntryRow] = {}
+        for chunk in in_chunks(ids):
+            bound = {"ids": self._database.dialect.bind_list(chunk), "now": now}
+            for row in read(self._database.statements.select_entries, bound):
+                found[row[0]] = EntryRow._make(row)
+        return found
+
+    def _allowed(
+        self, session: Session, question: Question, condition: Filter | None, now: datetime
+    ) -> set[str] | None:
+        """Return the ids that phrases, exclusions and the filter let through; None for all."""
+        if condition is None and not question.phrases and not question.excluded:
+            return None
+        dialect = self._database.dialect
+        compiled = compile_filter(condition, dialect)
+        statement = self._database.statements.select_allowed(
+            compiled.condition,
+            phrases=bool(question.phrases),
+            exclusions=bool(question.excluded),
+        )
+        parameters = self._scope(now) | compiled.parameters
+        parameters["phrases"] = dialect.bind_words(question.phrases, every=True)
+        parameters["exclusions"] = dialect.bind_words(question.excluded, every=False)
+        ids = [entry_id for (entry_id,) in session.rows(statement, parameters)]
+        if condition is None or condition.is_exact:
+            return set(ids)
+        rows = self._rows_of(ids, now, session)
+        return {row.id for row in rows.values() if matches(condition, row.metadata)}
+
+    def _current(
+        self, session: Session, ids: Sequence[str]
+    ) -> tuple[int, int, dict[str, EntryRow]]:
+        """Return ``snapshot_seq``, the newest snapshot and the rows of *ids*, expired or not."""
+        rows = session.rows(
+            self._database.statements.select_current,
+            {"table": self.table_name, "ids": self._database.dialect.bind_list(ids)},
+        )
+        snapshot_seq, newest_snapshot = rows[0][:2]
+        found = {row[2]: EntryRow._make(row[2:]) for row in rows if row[2] is not None}
+        return snapshot_seq, newest_snapshot, found
+
+    def _steps(self, now: datetime) -> WriteSteps:
+        return WriteSteps(
+            self._database.statements, tenant=self.tenant, table=self.table_name, now=now
+        )
+
+    def _write_chunk(
+        self, session: Session, changes: Sequence[Put | Removal], now: datetime
+    ) -> list[Outcome]:
+        snapshot_seq, newest, found = self._current(session, [change.id for change in changes])
+        steps = self._steps(now)
+        for change in changes:
+            row = found.get(change.id)
+            if isinstance(change, Put):
+                decision = decide_put(
+                    change, row, now, snapshot_seq=snapshot_seq, newest_snapshot=newest
+                )
+                steps.add(change.id, decision, change.document)
+            else:
+                decision = decide_removal(change, row, now, newest_snapshot=newest)
+                steps.add(change.id, decision)
+        steps.run(session, end_seq=snapshot_seq)
+        return steps.outcomes
+
+
+def _confirm(page: Sequence[Row], condition: Filter | None) -> list[EntryRow]:
+    """Return the rows of *page* that fulfil *condition*, where SQL could not decide all of it."""
+    rows = [EntryRow._make(row) for row in page]
+    if condition is None or condition.is_exact:
+        return rows
+    return [row for row in rows if matches(condition, row.metadata)]

@@ -1,0 +1,57 @@
+"""The SQLite catalog: a file beside the agent, or a database in memory."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from ltm.catalog.database import Database
+from ltm.catalog.sql import SQLCatalog
+from ltm.errors import ValidationError
+from ltm.sql.dialects import SQLiteDialect
+from ltm.sql.engines import BUSY_TIMEOUT, Durability, SharedMemoryPool, SQLitePool
+
+
+class SQLiteCatalog(SQLCatalog):
+    """A catalog in one SQLite file; it makes and upgrades its own schema."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str] = "ltm_catalog.db",
+        *,
+        durability: Durability = "normal",
+        busy_timeout: float = BUSY_TIMEOUT,
+        **binding: Any,
+    ) -> None:
+        """Name the file; it is opened, and made if it isn't there, on first use.
+
+        Args:
+            path: The file; directories on the way are made. ``:memory:`` is a database of this
+                object alone, which all threads share.
+            durability: ``normal`` loses no commit when the process dies; ``full`` none when the
+                machine does either, for one fsync a commit.
+            busy_timeout: Seconds to wait for other processes' writes, above 0.
+            **binding: The keyword arguments of :class:`~ltm.catalog.base.Catalog`.
+
+        Raises:
+            ValidationError: A bad argument.
+        """
+        location = os.fspath(path)
+        if not isinstance(location, str) or not location or "\0" in location:
+            raise ValidationError(f"path: expected a file name, got {path!r}")
+        if durability not in ("normal", "full"):
+            raise ValidationError(f"durability: expected 'normal' or 'full', got {durability!r}")
+        if isinstance(busy_timeout, bool) or not isinstance(busy_timeout, int | float):
+            raise ValidationError(f"busy_timeout: expected seconds, got {busy_timeout!r}")
+        if not 0 < busy_timeout < 2**31 / 1000:
+            raise ValidationError(f"busy_timeout: expected seconds above 0, got {busy_timeout!r}")
+        self.path = location if location == ":memory:" else os.path.abspath(location)
+        pool = (
+            SharedMemoryPool()
+            if self.path == ":memory:"
+            else SQLitePool(self.path, durability=durability, busy_timeout=busy_timeout)
+        )
+        self._open(Database(pool, SQLiteDialect.name), **binding)
+
+    def __repr__(self) -> str:
+        return f"SQLiteCatalog({self.path!r}, table={self.table_name!r})"

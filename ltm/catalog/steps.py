@@ -1,0 +1,80 @@
+"""Carrying decisions out in SQL: as few statements as there are kinds of them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from ltm.catalog.commit import Decision, Outcome
+from ltm.search.analysis import Document
+from ltm.search.codes import index_rows
+from ltm.sql.execution import Session
+from ltm.sql.statements import Statements
+
+
+class WriteSteps:
+    """Collects what is to be done to the rows of one table within one transaction."""
+
+    def __init__(self, statements: Statements, *, tenant: str, table: str, now: datetime) -> None:
+        self._statements = statements
+        self._scope = {"tenant_id": tenant, "table_name": table}
+        self._now = now
+        self.outcomes: list[Outcome] = []
+        """In the order of the decisions."""
+        self._versions: list[str] = []
+        self._deletions: list[dict[str, Any]] = []
+        self._removed: list[str] = []
+        self._entries: list[dict[str, Any]] = []
+        self._words: list[dict[str, Any]] = []
+        self._wordless: list[str] = []
+        self._outdated: list[str] = []
+        self._metadata: list[dict[str, Any]] = []
+        self._touched: list[dict[str, Any]] = []
+
+    def add(self, entry_id: str, decision: Decision, document: Document | None = None) -> None:
+        """Take in a *decision* on the row *entry_id*, with the words to be found by."""
+        outcome, row = decision.outcome, decision.row
+        self.outcomes.append(outcome)
+        if decision.keep_version and decision.replaces:
+            self._versions.append(entry_id)
+        if outcome.freed is not None:
+            self._deletions.append({"storage_uri": outcome.freed, "scheduled_at": self._now})
+        if row is None:
+            if outcome.deleted:
+                self._removed.append(entry_id)
+            return
+        fields = row._asdict() | self._scope
+        fields["inlined_value"] = fields.pop("inlined_text")
+        self._entries.append(fields)
+        if document is not None:
+            words = {"entry_id": entry_id, "text": document.text, "length": document.length}
+            self._words.append(words | self._scope)
+        elif decision.replaces:
+            self._wordless.append(entry_id)
+        if decision.metadata_changed:
+            if decision.replaces:
+                self._outdated.append(entry_id)
+            named = {"entry_id": entry_id, "updated_at": row.updated_at} | self._scope
+            self._metadata += [
+                named | {"path": path, "value": code} for path, code in index_rows(row.metadata)
+            ]
+        else:
+            self._touched.append({"id": entry_id, "touched_at": row.updated_at})
+
+    def run(self, session: Session, *, end_seq: int) -> None:
+        """Run the statements; *end_seq* is the table's ``snapshot_seq`` at this commit."""
+        statements, bind_list = self._statements, self._statements.dialect.bind_list
+        if self._versions:
+            kept = {"ids": bind_list(self._versions), "end_seq": end_seq}
+            session.run(statements.keep_versions, kept)
+        session.run_many(statements.schedule_deletion, self._deletions)
+        if self._removed:
+            session.run(statements.delete_entries, {"ids": bind_list(self._removed)})
+        session.run_many(statements.upsert_entry, self._entries)
+        session.run_many(statements.upsert_search, self._words)
+        if self._wordless:
+            session.run(statements.delete_search, {"ids": bind_list(self._wordless)})
+        if self._outdated:
+            session.run(statements.delete_metadata, {"ids": bind_list(self._outdated)})
+        session.run_many(statements.insert_metadata, self._metadata)
+        session.run_many(statements.touch_metadata, self._touched)

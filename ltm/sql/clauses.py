@@ -1,0 +1,68 @@
+"""The tables as statements name them, and the clauses that many statements share."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import ColumnElement, Table, and_, bindparam, or_
+
+from ltm.sql.models import (
+    Base,
+    EntryMetadataModel,
+    EntryModel,
+    EntrySearchModel,
+    EntryVersionModel,
+    LogicalTableModel,
+    PayloadDeletionModel,
+    SnapshotModel,
+)
+
+ENTRIES: Table = Base.metadata.tables[EntryModel.__tablename__]
+VERSIONS: Table = Base.metadata.tables[EntryVersionModel.__tablename__]
+METADATA: Table = Base.metadata.tables[EntryMetadataModel.__tablename__]
+SEARCH: Table = Base.metadata.tables[EntrySearchModel.__tablename__]
+TABLES: Table = Base.metadata.tables[LogicalTableModel.__tablename__]
+SNAPSHOTS: Table = Base.metadata.tables[SnapshotModel.__tablename__]
+DELETIONS: Table = Base.metadata.tables[PayloadDeletionModel.__tablename__]
+
+ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [
+    ENTRIES.c[name]
+    for name in (
+        "id",
+        "key",
+        "content_hash",
+        "storage_uri",
+        "byte_size",
+        "inlined_value",
+        "metadata",
+        "expires_at",
+        "begin_seq",
+        "created_at",
+        "updated_at",
+    )
+]
+"""In the order in which rows are read everywhere."""
+
+
+def in_scope(of: Table) -> ColumnElement[bool]:
+    """Rows of the tenant and logical table bound as ``tenant`` and ``table``."""
+    return and_(of.c.tenant_id == bindparam("tenant"), of.c.table_name == bindparam("table"))
+
+
+def is_live() -> ColumnElement[bool]:
+    """Entries that exist at ``now``: an entry is gone at its ``expires_at``."""
+    return or_(ENTRIES.c.expires_at.is_(None), ENTRIES.c.expires_at > bindparam("now"))
+
+
+def has_expired() -> ColumnElement[bool]:
+    """Entries that no longer exist at ``now``."""
+    return ENTRIES.c.expires_at <= bindparam("now")
+
+
+class Condition(NamedTuple):
+    """A clause over entries that comes in many shapes; those of one shape share their SQL."""
+
+    shape: Hashable
+    """Equal for clauses that differ only in the values bound to their parameters."""
+    clause: ColumnElement[bool]
