@@ -1,1 +1,81 @@
-"""Long-term memory for AI agents: durable, verified, searchable."""
+"""Long-term memory for AI agents: durable, verified, searchable.
+
+Names are loaded when they are first used (PEP 562): importing ``ltm`` loads no driver, no
+SQLAlchemy, no fsspec.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ltm.backend.base import LTMBackend as LTMBackend
+    from ltm.backend.duckdb import DuckDBLTMBackend as DuckDBLTMBackend
+    from ltm.catalog.base import Catalog as Catalog
+    from ltm.catalog.protocol import CatalogBackend as CatalogBackend
+    from ltm.catalog.sqlite import SQLiteCatalog as SQLiteCatalog
+    from ltm.errors import CatalogUnavailableError as CatalogUnavailableError
+    from ltm.errors import ClosedError as ClosedError
+    from ltm.errors import ConflictError as ConflictError
+    from ltm.errors import IntegrityError as IntegrityError
+    from ltm.errors import LTMError as LTMError
+    from ltm.errors import MissingDependencyError as MissingDependencyError
+    from ltm.errors import PayloadError as PayloadError
+    from ltm.errors import PayloadNotFoundError as PayloadNotFoundError
+    from ltm.errors import SchemaOutOfDateError as SchemaOutOfDateError
+    from ltm.errors import SerializationError as SerializationError
+    from ltm.errors import SnapshotNotFoundError as SnapshotNotFoundError
+    from ltm.errors import ValidationError as ValidationError
+    from ltm.factory import create_catalog_backend as create_catalog_backend
+    from ltm.factory import create_ltm_backend as create_ltm_backend
+    from ltm.factory import create_ltm_from_settings as create_ltm_from_settings
+    from ltm.factory import register_catalog_backend as register_catalog_backend
+    from ltm.factory import register_ltm_backend as register_ltm_backend
+    from ltm.hashing import compute_content_hash as compute_content_hash
+    from ltm.keys import generate_entry_id as generate_entry_id
+    from ltm.legacy import migrate_sqlite_backend as migrate_sqlite_backend
+
+_HOMES = {
+    "LTMBackend": "ltm.backend.base",
+    "DuckDBLTMBackend": "ltm.backend.duckdb",
+    "Catalog": "ltm.catalog.base",
+    "CatalogBackend": "ltm.catalog.protocol",
+    "SQLiteCatalog": "ltm.catalog.sqlite",
+    "CatalogUnavailableError": "ltm.errors",
+    "ClosedError": "ltm.errors",
+    "ConflictError": "ltm.errors",
+    "IntegrityError": "ltm.errors",
+    "LTMError": "ltm.errors",
+    "MissingDependencyError": "ltm.errors",
+    "PayloadError": "ltm.errors",
+    "PayloadNotFoundError": "ltm.errors",
+    "SchemaOutOfDateError": "ltm.errors",
+    "SerializationError": "ltm.errors",
+    "SnapshotNotFoundError": "ltm.errors",
+    "ValidationError": "ltm.errors",
+    "create_catalog_backend": "ltm.factory",
+    "create_ltm_backend": "ltm.factory",
+    "create_ltm_from_settings": "ltm.factory",
+    "register_catalog_backend": "ltm.factory",
+    "register_ltm_backend": "ltm.factory",
+    "compute_content_hash": "ltm.hashing",
+    "generate_entry_id": "ltm.keys",
+    "migrate_sqlite_backend": "ltm.legacy",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from math import isfinite
 from typing import Any
 
@@ -141,5 +142,5 @@ def _scalar_fault(item: object) -> str | None:
 def _holds_surrogate_pair(text: str) -> bool:
     return any(
         "\ud800" <= first <= "\udbff" and "\udc00" <= second <= "\udfff"
-        for first, second in zip(text, text[1:], strict=False)
+        for first, second in pairwise(text)
     )

@@ -106,18 +106,16 @@ def decide_put(
         ConflictError: A condition of the write does not hold.
     """
     live = found if found is not None and is_live(found, now) else None
-    _check_conditions(put, live)
+    require_conditions(put.key, live, if_match=put.if_match, if_absent=put.if_absent)
+    if put.based_on is not None and (live is None or not _same_row(live, put.based_on)):
+        current_hash = None if live is None else live.content_hash
+        raise StaleEntryError(put.key, current_hash, "the row that was read")
     same_value = (
         live is not None
         and live.content_hash == put.content_hash
-        and has_value(live) == put.has_value
+        and _has_value(live) == put.has_value
     )
-    if (
-        live is not None
-        and same_value
-        and live.expires_at == put.expires_at
-        and same_metadata(live.metadata, put.metadata)
-    ):
+    if live is not None and same_value and same_terms(live, put.metadata, put.expires_at):
         return Decision(Outcome(put.key, deduplicated=True, storage_uri=live.storage_uri))
     source = live if live is not None and same_value else put
     row = EntryRow(
@@ -155,8 +153,7 @@ def decide_removal(
         ConflictError: ``if_match`` does not hold.
     """
     live = found if found is not None and is_live(found, now) else None
-    if removal.if_match is not None:
-        _require_match(removal.key, removal.if_match, live)
+    require_conditions(removal.key, live, if_match=removal.if_match, if_absent=False)
     if live is None:
         return Decision(Outcome(removal.key))
     return decide_deletion(live, newest_snapshot=newest_snapshot)
@@ -174,9 +171,24 @@ def is_live(row: EntryRow, now: datetime) -> bool:
     return row.expires_at is None or row.expires_at > now
 
 
-def has_value(row: EntryRow) -> bool:
-    """Return whether *row* has a value; an entry may be tracked without one."""
-    return row.storage_uri is not None or row.inlined_text is not None
+def require_conditions(
+    key: str, live: EntryRow | None, *, if_match: str | None, if_absent: bool
+) -> None:
+    """Do nothing if the *live* row lets a conditional write through.
+
+    Raises:
+        ConflictError: It doesn't.
+    """
+    current_hash = None if live is None else live.content_hash
+    if if_absent and live is not None:
+        raise ConflictError(key, current_hash, "if_absent")
+    if if_match is not None and if_match != current_hash:
+        raise ConflictError(key, current_hash, f"if_match={if_match!r}")
+
+
+def same_terms(row: EntryRow, metadata: Metadata, expires_at: datetime | None) -> bool:
+    """Return whether *row* has this metadata and expiry."""
+    return row.expires_at == expires_at and same_metadata(row.metadata, metadata)
 
 
 def same_metadata(one: Metadata, other: Metadata) -> bool:
@@ -184,28 +196,15 @@ def same_metadata(one: Metadata, other: Metadata) -> bool:
     return one == other and canonical_json(one) == canonical_json(other)
 
 
-def _check_conditions(put: Put, live: EntryRow | None) -> None:
-    current_hash = None if live is None else live.content_hash
-    if put.if_absent and live is not None:
-        raise ConflictError(put.key, current_hash, "if_absent")
-    if put.if_match is not None:
-        _require_match(put.key, put.if_match, live)
-    if put.based_on is not None and (live is None or not _same_row(live, put.based_on)):
-        raise StaleEntryError(put.key, current_hash, "the row that was read")
-
-
-def _require_match(key: str, if_match: str, live: EntryRow | None) -> None:
-    current_hash = None if live is None else live.content_hash
-    if current_hash != if_match:
-        raise ConflictError(key, current_hash, f"if_match={if_match!r}")
+def _has_value(row: EntryRow) -> bool:
+    return row.storage_uri is not None or row.inlined_text is not None
 
 
 def _same_row(one: EntryRow, other: EntryRow) -> bool:
     return (
         one.content_hash == other.content_hash
         and one.storage_uri == other.storage_uri
-        and one.expires_at == other.expires_at
-        and same_metadata(one.metadata, other.metadata)
+        and same_terms(one, other.metadata, other.expires_at)
     )
 
 

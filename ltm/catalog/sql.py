@@ -21,7 +21,6 @@ from ltm.keys import prefix_upper_bound
 from ltm.search.analysis import Question
 from ltm.search.filters import Filter, matches
 from ltm.search.ranking import Posting, rank
-from ltm.sql.engines import EnginePool
 from ltm.sql.execution import Row, Session
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -29,21 +28,19 @@ _ABOVE_ALL_IDS = "g"
 
 
 class SQLCatalog(Catalog):
-    """A catalog in a database that SQLAlchemy has an engine for and ``ltm.sql`` a dialect."""
+    """A catalog in a SQL database; subclasses say how its connections are made."""
 
-    def __init__(self, engine: Engine, **binding: Any) -> None:
-        """Work on an *engine* that was handed in; it is left open.
+    def __init__(self, database: Database, *, owns_database: bool = True, **binding: Any) -> None:
+        """Bind to a logical table of *database*; nothing is opened until first use.
 
         Args:
-            engine: To a database with a dialect in :mod:`ltm.sql.dialects`.
+            database: Runs the statements.
+            owns_database: Whether closing the catalog closes it.
             **binding: The keyword arguments of :class:`~ltm.catalog.base.Catalog`.
         """
-        self._open(Database(EnginePool(engine), engine.dialect.name), **binding)
-
-    def _open(self, database: Database, **binding: Any) -> None:
-        Catalog.__init__(self, **binding)
+        super().__init__(**binding)
         self._database = database
-        self._owns_database = True
+        self._owns_database = owns_database
         self._table: LogicalTable | None = None
 
     @property
@@ -52,17 +49,15 @@ class SQLCatalog(Catalog):
         return self._database.pool.engine()
 
     def bind(self, table: str, *, inline_threshold: int, language: str) -> SQLCatalog:
-        bound = SQLCatalog.__new__(SQLCatalog)
-        bound._open(
+        return SQLCatalog(
             self._database,
+            owns_database=False,
             table=table,
             tenant=self.tenant,
             inline_threshold=inline_threshold,
             language=language,
             clock=self.clock,
         )
-        bound._owns_database = False
-        return bound
 
     def close(self) -> None:
         if self._owns_database:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from sqlalchemy import Engine
+
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
 from ltm.errors import ValidationError
 from ltm.sql.dialects import SQLiteDialect
-from ltm.sql.engines import BUSY_TIMEOUT, Durability, SharedMemoryPool, SQLitePool
+from ltm.sql.engines import (
+    BUSY_TIMEOUT,
+    DriverPool,
+    Durability,
+    EnginePool,
+    SharedMemoryPool,
+    SQLitePool,
+)
 
 
 class SQLiteCatalog(SQLCatalog):
@@ -21,6 +30,7 @@ class SQLiteCatalog(SQLCatalog):
         *,
         durability: Durability = "normal",
         busy_timeout: float = BUSY_TIMEOUT,
+        engine: Engine | None = None,
         **binding: Any,
     ) -> None:
         """Name the file; it is opened, and made if it isn't there, on first use.
@@ -31,6 +41,8 @@ class SQLiteCatalog(SQLCatalog):
             durability: ``normal`` loses no commit when the process dies; ``full`` none when the
                 machine does either, for one fsync a commit.
             busy_timeout: Seconds to wait for other processes' writes, above 0.
+            engine: A SQLAlchemy engine to use instead of a file; it stays as it is set up, and
+                open when the catalog is closed. The other arguments do not count then.
             **binding: The keyword arguments of :class:`~ltm.catalog.base.Catalog`.
 
         Raises:
@@ -46,12 +58,14 @@ class SQLiteCatalog(SQLCatalog):
         if not 0 < busy_timeout < 2**31 / 1000:
             raise ValidationError(f"busy_timeout: expected seconds above 0, got {busy_timeout!r}")
         self.path = location if location == ":memory:" else os.path.abspath(location)
-        pool = (
-            SharedMemoryPool()
-            if self.path == ":memory:"
-            else SQLitePool(self.path, durability=durability, busy_timeout=busy_timeout)
-        )
-        self._open(Database(pool, SQLiteDialect.name), **binding)
+        pool: DriverPool
+        if engine is not None:
+            pool = EnginePool(engine)
+        elif self.path == ":memory:":
+            pool = SharedMemoryPool()
+        else:
+            pool = SQLitePool(self.path, durability=durability, busy_timeout=busy_timeout)
+        super().__init__(Database(pool, SQLiteDialect.name), **binding)
 
     def __repr__(self) -> str:
-        return f"SQLiteCatalog({self.path!r}, table={self.table_name!r})"
+        return f"SQLiteCatalog({self._database.pool.where!r}, table={self.table_name!r})"

@@ -1,0 +1,1 @@
+"""LTM backends: what an agent talks to."""

@@ -1,0 +1,161 @@
+"""The contract of an LTM backend: what an agent may call, and what it is answered."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from ltm.backend.results import (
+    CleanupAnswer,
+    DeleteAnswer,
+    HealthAnswer,
+    RetrieveAnswer,
+    RetrieveBatchAnswer,
+    SearchAnswer,
+    StatsAnswer,
+    StoreAnswer,
+    StoreBatchAnswer,
+)
+from ltm.entry import JSONValue, Metadata
+
+
+class LTMBackend(ABC):
+    """Remembers JSON values by key, with metadata, and finds them again.
+
+    Methods answer with dictionaries. A failure is ``{"success": False, "error": ...,
+    "error_type": ...}``, where ``error_type`` is that of an exception in :mod:`ltm.errors`;
+    iterators raise the exception instead. Methods may be called from any thread.
+    """
+
+    raise_errors: bool
+    """Whether failures are raised instead of answered."""
+
+    @abstractmethod
+    def store(
+        self,
+        key: str,
+        value: JSONValue,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        ttl: float | None = None,
+        expires_at: datetime | None = None,
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> StoreAnswer:
+        """Remember *value* under *key*, replacing what is there; durable when it succeeds.
+
+        Args:
+            key: 1 to 1,024 bytes of UTF-8 without NUL.
+            value: Any JSON value, None included; it comes back type for type.
+            metadata: A JSON object to find it by.
+            ttl: Seconds until the entry ceases to exist, above 0.
+            expires_at: The instant at which it does, as an aware datetime. Where neither is given,
+                ``_cache_expires_at``, ``expires_at`` or ``ttl`` in *metadata* count.
+            if_match: The content hash that the live entry must have, or else ``conflict``.
+            if_absent: Whether there must be no live entry, or else ``conflict``.
+        """
+
+    @abstractmethod
+    def retrieve(self, key: str, default: JSONValue = None) -> RetrieveAnswer:
+        """Return the value of *key*, its hash verified; *default* where there is no live entry."""
+
+    @abstractmethod
+    def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
+        """Forget *key*; ``deleted`` says whether there was a live entry."""
+
+    @abstractmethod
+    def update(
+        self,
+        key: str,
+        fn: Callable[[JSONValue], JSONValue],
+        *,
+        default: JSONValue = None,
+        retries: int = 10,
+    ) -> StoreAnswer:
+        """Replace the value of *key* by ``fn(value)``, losing no other writer's change.
+
+        Metadata and expiry stay. What *fn* raises is raised here, and nothing is written.
+
+        Args:
+            key: The key.
+            fn: Gets the present value, or a copy of *default* where there is none; it is called
+                again when another writer came first.
+            default: The value to start from.
+            retries: How many more attempts there are before the answer is ``conflict``; 0 or more.
+        """
+
+    @abstractmethod
+    def search(
+        self,
+        query: str | None = None,
+        metadata_filter: Mapping[str, Any] | None = None,
+        limit: int = 10,
+    ) -> SearchAnswer:
+        """Find entries by asking in plain words, by metadata, or both; best first.
+
+        Args:
+            query: Words, of which any may occur; ``"a phrase"`` must occur, ``-word`` must not.
+                No text is an error. Empty or None lists the newest entries, with score 0.
+            metadata_filter: For example ``{"type": "note", "score": {"$gt": 3}}``; all must hold.
+            limit: At most this many, counted after filtering; 1 or more.
+        """
+
+    @abstractmethod
+    def store_batch(
+        self, entries: Iterable[Any], *, atomic: bool = True, batch_size: int = 500
+    ) -> StoreBatchAnswer:
+        """Remember many values; of entries with one key the last counts.
+
+        Args:
+            entries: Mappings with ``key``, ``value`` and perhaps ``metadata``, ``ttl`` and
+                ``expires_at``, or tuples ``(key, value)`` and ``(key, value, metadata)``. Where
+                entries come from elsewhere, ``created_at`` and ``updated_at`` keep their times.
+            atomic: Whether all are stored or none. Otherwise each stands alone, and the answer is
+                a success only if none failed.
+            batch_size: Entries in one transaction where not atomic; 1 or more.
+        """
+
+    @abstractmethod
+    def retrieve_batch(self, keys: Iterable[str]) -> RetrieveBatchAnswer:
+        """Return the values of *keys*, in the order asked; it is a success if none failed."""
+
+    @abstractmethod
+    def cleanup_expired(self, limit: int = 100, *, batch_size: int | None = None) -> CleanupAnswer:
+        """Remove up to *limit* expired entries, which nobody sees any more, and their payloads.
+
+        *batch_size* is another name for *limit*.
+        """
+
+    @abstractmethod
+    def iterate_all(self, prefix: str | None = None) -> Iterator[tuple[str, JSONValue, Metadata]]:
+        """Yield key, value and metadata of every live entry in bytewise key order.
+
+        Entries are read in pages; each is as it was when its page was read. Raises what the other
+        methods answer.
+        """
+
+    @abstractmethod
+    def stats(self) -> StatsAnswer:
+        """Count entries and bytes; reads every row of the table once."""
+
+    @abstractmethod
+    def health_check(self) -> HealthAnswer:
+        """Write, read and delete a probe in the catalog and in the payload store."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what this backend opened, and leave what was handed in; idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,158 @@
+"""From catalog rows to verified values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from ltm.catalog.base import Catalog
+from ltm.clock import Clock
+from ltm.entry import EntryRow, JSONValue
+from ltm.errors import LTMError, PayloadError, PayloadNotFoundError
+from ltm.hashing import parse, parse_verified
+from ltm.payload.base import PayloadStore
+from ltm.payload.codecs import codec_for_path
+
+MAX_PURSUITS = 100
+"""How often a reader follows a row that writers keep replacing under it."""
+
+
+class ReadEntry(NamedTuple):
+    """A row with its value, or with the reason why there is none."""
+
+    row: EntryRow
+    value: JSONValue
+    error: LTMError | None = None
+
+
+class ValueReader:
+    """Reads the values that rows name, at most one object each, hashes verified."""
+
+    def __init__(
+        self, catalog: Catalog, store: PayloadStore, clock: Clock, *, verify: bool
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._clock = clock
+        self._verify = verify
+
+    def read(self, key: str) -> ReadEntry | None:
+        """Return the live entry of *key*, or None.
+
+        Raises:
+            PayloadError: The payload could not be read; PayloadNotFoundError: it is gone.
+            IntegrityError: What was read is not what was written.
+        """
+        row = self._catalog.read(key, self._clock())
+        if row is None:
+            return None
+        if row.storage_uri is None:
+            return ReadEntry(row, self._decode(row, row.inlined_text))
+        (entry,) = self.read_rows([row]) or (None,)
+        if entry is not None and entry.error is not None:
+            raise entry.error
+        return entry
+
+    def read_rows(self, rows: Sequence[EntryRow]) -> list[ReadEntry]:
+        """Return *rows* with their values, payloads read in parallel, in the same order.
+
+        A row whose payload is gone is read again: if it was replaced meanwhile the new one counts,
+        if it was deleted it is left out. A failure stands beside its row and hides no other.
+        """
+        found: dict[str, ReadEntry] = {}
+        pending = list(rows)
+        for _ in range(MAX_PURSUITS):
+            missing = self._read_once(pending, found)
+            if not missing:
+                break
+            pending = self._read_again(missing, found)
+        else:
+            for row in pending:
+                found[row.key] = ReadEntry(row, None, _gone(row))
+        return [found[row.key] for row in rows if row.key in found]
+
+    def pages(self, prefix: str, page_size: int) -> Iterator[list[ReadEntry]]:
+        """Yield all live entries under *prefix* in key order, a page at a time."""
+        after = ""
+        while True:
+            rows = self._catalog.rows_by_key(prefix, after, page_size, None, self._clock())
+            for window in _windows(rows, self._store.max_workers):
+                yield self.read_rows(window)
+            if len(rows) < page_size:
+                return
+            after = rows[-1].key
+
+    def _read_once(self, rows: Sequence[EntryRow], found: dict[str, ReadEntry]) -> list[EntryRow]:
+        """Read each row's value into *found*; return the rows whose payload is gone."""
+        missing: list[EntryRow] = []
+        outside: list[tuple[EntryRow, str]] = []
+        for row in rows:
+            if row.storage_uri is None:
+                found[row.key] = self._attempt(row, row.inlined_text)
+            else:
+                outside.append((row, row.storage_uri))
+        contents = self._store.read_many([uri for _, uri in outside])
+        for (row, uri), content in zip(outside, contents, strict=True):
+            if isinstance(content, PayloadNotFoundError):
+                missing.append(row)
+            elif isinstance(content, PayloadError):
+                found[row.key] = ReadEntry(row, None, content)
+            else:
+                found[row.key] = self._attempt(row, content, uri)
+        return missing
+
+    def _read_again(
+        self, missing: Sequence[EntryRow], found: dict[str, ReadEntry]
+    ) -> list[EntryRow]:
+        """Return the rows that replaced the *missing* ones; the others are lost or deleted."""
+        now = self._clock()
+        present = self._catalog.read_many([row.key for row in missing], now)
+        replaced: list[EntryRow] = []
+        for row in missing:
+            current = present.get(row.key)
+            if current is None:
+                continue
+            if current.storage_uri == row.storage_uri:
+                found[row.key] = ReadEntry(row, None, _gone(row))
+            else:
+                replaced.append(current)
+        return replaced
+
+    def _attempt(
+        self, row: EntryRow, content: str | bytes | None, uri: str | None = None
+    ) -> ReadEntry:
+        try:
+            return ReadEntry(row, self._decode(row, content, uri))
+        except LTMError as error:
+            return ReadEntry(row, None, error)
+
+    def _decode(
+        self, row: EntryRow, content: str | bytes | None, uri: str | None = None
+    ) -> JSONValue:
+        if content is None:
+            raise PayloadNotFoundError(f"entry {row.key!r} is tracked without a value")
+        where = f"entry {row.key!r}"
+        if uri is not None:
+            where = f"{where} in {self._store.uri(uri)}"
+        if isinstance(content, bytes):
+            content = codec_for_path(uri or "").decode(content, where=where)
+        if self._verify:
+            return parse_verified(content, row.content_hash, where=where)
+        return parse(content, where=where)
+
+
+def _gone(row: EntryRow) -> PayloadNotFoundError:
+    return PayloadNotFoundError(f"entry {row.key!r}: payload {row.storage_uri!r} is gone")
+
+
+def _windows(rows: Sequence[EntryRow], size: int) -> Iterator[Sequence[EntryRow]]:
+    """Yield *rows* in runs with at most *size* payloads in each, so that few are in memory."""
+    start = payloads = 0
+    for index, row in enumerate(rows):
+        if row.storage_uri is not None:
+            payloads += 1
+        if payloads > size:
+            yield rows[start:index]
+            start, payloads = index, 1
+    if rows:
+        yield rows[start:]

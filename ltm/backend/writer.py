@@ -1,0 +1,248 @@
+"""The commit protocol: payload first, one catalog transaction, deletions after it.
+
+A crash between any two steps leaves the old value or the new one, and at most an object that no row
+names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from ltm.catalog.base import Catalog
+from ltm.catalog.commit import Outcome, Put, StaleEntryError, require_conditions, same_terms
+from ltm.clock import Clock, require_utc
+from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
+from ltm.errors import CatalogUnavailableError, LTMError
+from ltm.garbage import delete_scheduled, drop_unreferenced
+from ltm.hashing import canonical_json, hash_text
+from ltm.keys import validate_key
+from ltm.payload.base import PayloadStore, payload_path
+from ltm.payload.codecs import Codec
+from ltm.search.analysis import Document, get_analyzer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedEntry:
+    """A write that is validated, serialised and hashed; nothing is written yet."""
+
+    key: str
+    text: str
+    """The value as canonical JSON."""
+    content_hash: str
+    metadata: Metadata
+    expires_at: datetime | None
+    document: Document | None
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def byte_size(self) -> int:
+        """Bytes of the text, which is ASCII."""
+        return len(self.text)
+
+
+class Condition(NamedTuple):
+    """What must hold at the commit."""
+
+    if_match: str | None = None
+    if_absent: bool = False
+    based_on: EntryRow | None = None
+
+
+class EntryWriter:
+    """Writes entries to a catalog and a payload store so that both always agree."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        store: PayloadStore,
+        codec: Codec,
+        clock: Clock,
+        *,
+        inline_threshold: int,
+        enable_fts: bool,
+    ) -> None:
+        self._catalog = catalog
+        self._store = store
+        self._codec = codec
+        self._clock = clock
+        self._inline_threshold = inline_threshold
+        self._enable_fts = enable_fts
+
+    def prepare(
+        self,
+        key: object,
+        value: JSONValue,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        ttl: object = None,
+        expires_at: object = None,
+        created_at: object = None,
+        updated_at: object = None,
+    ) -> PreparedEntry:
+        """Validate, serialise and hash; nothing is written.
+
+        Raises:
+            ValidationError: A bad key, metadata or expiry.
+            SerializationError: *value* is not JSON.
+        """
+        name = validate_key(key)
+        kept = validate_metadata(metadata)
+        expiry = resolve_expiry(self._clock(), ttl=ttl, expires_at=expires_at, metadata=kept)
+        text = canonical_json(value)
+        document = None
+        if self._enable_fts:
+            analyzer = get_analyzer(self._catalog.table().language)
+            document = analyzer.analyze_document(name, value)
+        return PreparedEntry(
+            key=name,
+            text=text,
+            content_hash=hash_text(text),
+            metadata=kept,
+            expires_at=expiry,
+            document=document,
+            created_at=None if created_at is None else require_utc(created_at, "created_at"),
+            updated_at=None if updated_at is None else require_utc(updated_at, "updated_at"),
+        )
+
+    def write(self, entry: PreparedEntry, condition: Condition = Condition()) -> Outcome:  # noqa: B008 -- immutable
+        """Write one entry.
+
+        Raises:
+            ConflictError: *condition* does not hold.
+            PayloadError: The payload could not be written; the old value is as it was.
+            CatalogUnavailableError: The catalog could not be reached.
+        """
+        found = self._catalog.read(entry.key, self._clock())
+        # Spare the upload of a write that can't win; the transaction decides the others.
+        require_conditions(
+            entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
+        )
+        if condition.based_on is None and found is not None and _is_unchanged(entry, found):
+            return Outcome(entry.key, deduplicated=True, storage_uri=found.storage_uri)
+        return self._commit([entry], {entry.key: found} if found else {}, condition)[0]
+
+    def write_many(self, entries: Sequence[PreparedEntry]) -> list[Outcome]:
+        """Write entries of distinct keys in one transaction, all or none, outcomes in order.
+
+        Raises:
+            PayloadError: A payload could not be written; nothing is stored.
+            CatalogUnavailableError: The catalog could not be reached.
+        """
+        found = self._catalog.read_many([entry.key for entry in entries], self._clock())
+        changed = [
+            entry
+            for entry in entries
+            if entry.key not in found or not _is_unchanged(entry, found[entry.key])
+        ]
+        outcomes = {
+            outcome.key: outcome
+            for outcome in (self._commit(changed, found, Condition()) if changed else ())
+        }
+        return [
+            outcomes.get(entry.key)
+            or Outcome(entry.key, deduplicated=True, storage_uri=found[entry.key].storage_uri)
+            for entry in entries
+        ]
+
+    def upload(self, entries: Sequence[PreparedEntry]) -> list[str | LTMError | None]:
+        """Write the payloads of *entries* in parallel.
+
+        Returns:
+            For each its path, None where it is inlined, or why it could not be written.
+        """
+        prefix = self._catalog.table().storage_prefix
+        paths: list[str | LTMError | None] = [None] * len(entries)
+        items: list[tuple[int, str, bytes]] = []
+        for index, entry in enumerate(entries):
+            if entry.byte_size >= self._inline_threshold:
+                identity = self._catalog.entry_id(entry.key), entry.content_hash
+                path = payload_path(prefix, *identity, self._codec.extension)
+                items.append((index, path, self._codec.encode(entry.text)))
+        errors = self._store.write_many([(path, content) for _, path, content in items])
+        for (index, path, _), error in zip(items, errors, strict=True):
+            paths[index] = path if error is None else error
+        return paths
+
+    def _commit(
+        self,
+        entries: Sequence[PreparedEntry],
+        found: Mapping[str, EntryRow],
+        condition: Condition,
+    ) -> list[Outcome]:
+        """Commit *entries*, reusing the payloads of rows in *found* that have the same value."""
+        reused = {
+            entry.key: found[entry.key]
+            for entry in entries
+            if entry.key in found
+            and found[entry.key].content_hash == entry.content_hash
+            and found[entry.key].storage_uri is not None
+        }
+        fresh = [entry for entry in entries if entry.key not in reused]
+        paths = self.upload(fresh)
+        written = [path for path in paths if isinstance(path, str)]
+        for error in paths:
+            if isinstance(error, LTMError):
+                drop_unreferenced(self._store, written)
+                raise error
+        places = {entry.key: path for entry, path in zip(fresh, paths, strict=True)}
+        puts = [
+            self._put(entry, reused.get(entry.key), places.get(entry.key), condition)
+            for entry in entries
+        ]
+        try:
+            outcomes = self._catalog.write(puts, self._clock())
+        except StaleEntryError:
+            drop_unreferenced(self._store, written)
+            if condition.based_on is not None:
+                raise
+            # A row whose payload was to be reused has changed: this time bring every payload.
+            return self._commit(entries, {}, condition)
+        except CatalogUnavailableError:
+            # The commit may have happened all the same: the payloads must stay.
+            raise
+        except LTMError:
+            drop_unreferenced(self._store, written)
+            raise
+        kept = {outcome.storage_uri for outcome in outcomes}
+        drop_unreferenced(self._store, [path for path in written if path not in kept])
+        freed = [outcome.freed for outcome in outcomes if outcome.freed is not None]
+        delete_scheduled(self._catalog, self._store, freed)
+        return outcomes
+
+    def _put(
+        self,
+        entry: PreparedEntry,
+        reused: EntryRow | None,
+        path: str | LTMError | None,
+        condition: Condition,
+    ) -> Put:
+        uri = reused.storage_uri if reused is not None else path
+        return Put(
+            id=self._catalog.entry_id(entry.key),
+            key=entry.key,
+            content_hash=entry.content_hash,
+            byte_size=entry.byte_size,
+            metadata=entry.metadata,
+            storage_uri=uri if isinstance(uri, str) else None,
+            inlined_text=entry.text if uri is None else None,
+            document=entry.document,
+            expires_at=entry.expires_at,
+            if_match=condition.if_match,
+            if_absent=condition.if_absent,
+            based_on=condition.based_on or reused,
+            created_at=entry.created_at,
+            updated_at=entry.updated_at,
+        )
+
+
+def _is_unchanged(entry: PreparedEntry, found: EntryRow) -> bool:
+    has_value = found.storage_uri is not None or found.inlined_text is not None
+    return (
+        has_value
+        and found.content_hash == entry.content_hash
+        and same_terms(found, entry.metadata, entry.expires_at)
+    )
