@@ -39,18 +39,18 @@ class SQLCatalog(Catalog):
             **binding: The keyword arguments of :class:`~ltm.catalog.base.Catalog`.
         """
         super().__init__(**binding)
-        self._database = database
+        self.database = database
         self._owns_database = owns_database
         self._table: LogicalTable | None = None
 
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine over the catalog's database, for the ORM models and migrations."""
-        return self._database.pool.engine()
+        return self.database.pool.engine()
 
     def bind(self, table: str, *, inline_threshold: int, language: str) -> SQLCatalog:
         return SQLCatalog(
-            self._database,
+            self.database,
             owns_database=False,
             table=table,
             tenant=self.tenant,
@@ -61,7 +61,7 @@ class SQLCatalog(Catalog):
 
     def close(self) -> None:
         if self._owns_database:
-            self._database.close()
+            self.database.close()
 
     def table(self) -> LogicalTable:
         if self._table is None:
@@ -71,8 +71,8 @@ class SQLCatalog(Catalog):
     # Reads
 
     def read(self, key: str, now: datetime) -> EntryRow | None:
-        row = self._database.row(
-            self._database.statements.select_entry, {"id": self.entry_id(key), "now": now}
+        row = self.database.row(
+            self.database.statements.select_entry, {"id": self.entry_id(key), "now": now}
         )
         return None if row is None else EntryRow._make(row)
 
@@ -83,15 +83,15 @@ class SQLCatalog(Catalog):
     def rows_by_key(
         self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
     ) -> list[EntryRow]:
-        compiled = compile_filter(condition, self._database.dialect)
+        compiled = compile_filter(condition, self.database.dialect)
         prefix_end = prefix_upper_bound(prefix)
-        statement = self._database.statements.select_by_key(
+        statement = self.database.statements.select_by_key(
             compiled.condition, bounded=prefix_end is not None
         )
         found: list[EntryRow] = []
         while len(found) < limit:
             wanted = limit - len(found)
-            page = self._database.rows(
+            page = self.database.rows(
                 statement,
                 self._scope(now)
                 | compiled.parameters
@@ -104,14 +104,14 @@ class SQLCatalog(Catalog):
         return found
 
     def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
-        compiled = compile_filter(condition, self._database.dialect, driven=True)
-        statement = self._database.statements.select_newest(compiled.condition, compiled.driver)
+        compiled = compile_filter(condition, self.database.dialect, driven=True)
+        statement = self.database.statements.select_newest(compiled.condition, compiled.driver)
         parameters = self._scope(now) | compiled.parameters
         parameters |= {"before_at": _END_OF_TIME, "before_id": _ABOVE_ALL_IDS}
         found: list[EntryRow] = []
         while len(found) < limit:
             parameters["limit"] = limit - len(found)
-            page = self._database.rows(statement, parameters)
+            page = self.database.rows(statement, parameters)
             found += _confirm(page, condition)
             if len(page) < parameters["limit"]:
                 break
@@ -122,9 +122,9 @@ class SQLCatalog(Catalog):
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> list[tuple[EntryRow, float]]:
-        dialect, statements = self._database.dialect, self._database.statements
+        dialect, statements = self.database.dialect, self.database.statements
         scope = self._scope(now)
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             count, length = session.rows(statements.select_collection_size, scope)[0]
             expired, expired_length = session.rows(statements.select_expired_size, scope)[0]
             postings: dict[str, list[Posting]] = {term: [] for term in question.terms}
@@ -143,7 +143,7 @@ class SQLCatalog(Catalog):
         return [(rows[hit.entry_id], hit.score) for hit in hits]
 
     def statistics(self, now: datetime) -> CatalogStatistics:
-        (row,) = self._database.rows(self._database.statements.select_statistics, self._scope(now))
+        (row,) = self.database.rows(self.database.statements.select_statistics, self._scope(now))
         entries, inlined, total_bytes, inlined_bytes, expired = map(int, row)
         return CatalogStatistics(entries, inlined, total_bytes, inlined_bytes, expired)
 
@@ -151,15 +151,15 @@ class SQLCatalog(Catalog):
 
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
         self.table()
-        with self._database.writing() as session:
+        with self.database.writing() as session:
             outcomes: list[Outcome] = []
             for chunk in in_chunks(changes):
                 outcomes += self._write_chunk(session, chunk, now)
         return outcomes
 
     def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
-        statements = self._database.statements
-        with self._database.writing() as session:
+        statements = self.database.statements
+        with self.database.writing() as session:
             scope = self._scope(now) | {"limit": limit}
             expired = [
                 EntryRow._make(row) for row in session.rows(statements.select_expired, scope)
@@ -174,37 +174,37 @@ class SQLCatalog(Catalog):
     def probe(self, now: datetime) -> None:
         """Use the schedule of deletions, which readers of entries never see."""
         self.table()
-        statements, dialect = self._database.statements, self._database.dialect
+        statements, dialect = self.database.statements, self.database.dialect
         uri = f"{self.table().storage_prefix}/probe-{secrets.token_hex(8)}"
         one = {"uris": dialect.bind_list([uri])}
-        with self._database.writing() as session:
+        with self.database.writing() as session:
             session.run(statements.schedule_deletion, {"storage_uri": uri, "scheduled_at": now})
             found = session.rows(statements.select_deletable, one)
             session.run(statements.forget_deletions, one)
         if found != [(uri,)]:
-            raise CatalogUnavailableError(f"catalog {self._database.pool.where}: lost a row")
+            raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a row")
 
     # Payload deletions
 
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
         found: list[str] = []
         for chunk in in_chunks(uris):
-            bound = {"uris": self._database.dialect.bind_list(chunk)}
-            rows = self._database.rows(self._database.statements.select_deletable, bound)
+            bound = {"uris": self.database.dialect.bind_list(chunk)}
+            rows = self.database.rows(self.database.statements.select_deletable, bound)
             found += [uri for (uri,) in rows]
         return found
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
-        with self._database.writing() as session:
+        with self.database.writing() as session:
             for chunk in in_chunks(uris):
-                bound = {"uris": self._database.dialect.bind_list(chunk)}
-                session.run(self._database.statements.forget_deletions, bound)
+                bound = {"uris": self.database.dialect.bind_list(chunk)}
+                session.run(self.database.statements.forget_deletions, bound)
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"
         bounds = {"prefix": prefix, "prefix_end": prefix_upper_bound(prefix)}
-        rows = self._database.rows(
-            self._database.statements.select_deletions, bounds | {"after": after, "limit": limit}
+        rows = self.database.rows(
+            self.database.statements.select_deletions, bounds | {"after": after, "limit": limit}
         )
         return [uri for (uri,) in rows]
 
@@ -214,14 +214,14 @@ class SQLCatalog(Catalog):
         return {"tenant": self.tenant, "table": self.table_name, "now": now}
 
     def _find_table(self) -> LogicalTable | None:
-        row = self._database.row(self._database.statements.select_table, {"table": self.table_name})
+        row = self.database.row(self.database.statements.select_table, {"table": self.table_name})
         return None if row is None else LogicalTable(self.table_name, *row)
 
     def _make_table(self) -> LogicalTable:
         words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
-        with self._database.writing() as session:
+        with self.database.writing() as session:
             session.run(
-                self._database.statements.insert_table,
+                self.database.statements.insert_table,
                 {
                     "name": self.table_name,
                     "type": "memory",
@@ -234,17 +234,17 @@ class SQLCatalog(Catalog):
             )
         made = self._find_table()
         if made is None:
-            raise CatalogUnavailableError(f"catalog {self._database.pool.where}: lost a table")
+            raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a table")
         return made
 
     def _rows_of(
         self, ids: Sequence[str], now: datetime, session: Session | None = None
     ) -> dict[str, EntryRow]:
-        read = self._database.rows if session is None else session.rows
+        read = self.database.rows if session is None else session.rows
         found: dict[str, EntryRow] = {}
         for chunk in in_chunks(ids):
-            bound = {"ids": self._database.dialect.bind_list(chunk), "now": now}
-            for row in read(self._database.statements.select_entries, bound):
+            bound = {"ids": self.database.dialect.bind_list(chunk), "now": now}
+            for row in read(self.database.statements.select_entries, bound):
                 found[row[0]] = EntryRow._make(row)
         return found
 
@@ -254,9 +254,9 @@ class SQLCatalog(Catalog):
         """Return the ids that phrases, exclusions and the filter let through; None for all."""
         if condition is None and not question.phrases and not question.excluded:
             return None
-        dialect = self._database.dialect
+        dialect = self.database.dialect
         compiled = compile_filter(condition, dialect)
-        statement = self._database.statements.select_allowed(
+        statement = self.database.statements.select_allowed(
             compiled.condition,
             phrases=bool(question.phrases),
             exclusions=bool(question.excluded),
@@ -275,8 +275,8 @@ class SQLCatalog(Catalog):
     ) -> tuple[int, int, dict[str, EntryRow]]:
         """Return ``snapshot_seq``, the newest snapshot and the rows of *ids*, expired or not."""
         rows = session.rows(
-            self._database.statements.select_current,
-            {"table": self.table_name, "ids": self._database.dialect.bind_list(ids)},
+            self.database.statements.select_current,
+            {"table": self.table_name, "ids": self.database.dialect.bind_list(ids)},
         )
         snapshot_seq, newest_snapshot = rows[0][:2]
         found = {row[2]: EntryRow._make(row[2:]) for row in rows if row[2] is not None}
@@ -284,7 +284,7 @@ class SQLCatalog(Catalog):
 
     def _steps(self, now: datetime) -> WriteSteps:
         return WriteSteps(
-            self._database.statements, tenant=self.tenant, table=self.table_name, now=now
+            self.database.statements, tenant=self.tenant, table=self.table_name, now=now
         )
 
     def _write_chunk(

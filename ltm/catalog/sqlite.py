@@ -68,4 +68,4 @@ class SQLiteCatalog(SQLCatalog):
         super().__init__(Database(pool, SQLiteDialect.name), **binding)
 
     def __repr__(self) -> str:
-        return f"SQLiteCatalog({self._database.pool.where!r}, table={self.table_name!r})"
+        return f"SQLiteCatalog({self.database.pool.where!r}, table={self.table_name!r})"

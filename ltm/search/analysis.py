@@ -1,0 +1,348 @@
+"""The analyzer every catalog shares: text to tokens, and questions to what must be found.
+
+A token is stored, and handed to the database's index, as ASCII letters and digits only. SQLite's
+``unicode61`` and PostgreSQL's parser know different versions of Unicode, and the latter reads
+``1e5abc`` as a number and a word; of such a token both make exactly one word, the same one.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+from ltm.entry import JSONValue
+from ltm.errors import ValidationError
+
+MAX_WORD_CHARACTERS = 64
+MAX_SOURCE_CHARACTERS = 65_536
+MAX_QUERY_CHARACTERS = 8_192
+# A tsvector holds 1 MiB at most. The worst text, Han characters none of which repeats, takes 26
+# bytes there for 18 characters here: a pair and a single one, with positions and padding.
+MAX_TEXT_CHARACTERS = 700_000
+
+_CACHED_WORDS = 32_768
+_APOSTROPHES = "'\u2018\u2019\u02bc"
+_CONTRACTED = frozenset({"s", "d", "ll", "m", "re", "ve"})
+_ZERO_WIDTH_SPACE = 0x200B
+
+_FUNCTION_WORDS = """
+    a about above after again against all also am an and any are as at be because been before
+    being below between both but by can could did do does doing down during each few for from
+    further had has have having he her here hers herself him himself his how i if in into is it
+    its itself just let me more most my myself no nor not of off on once only or other our ours
+    ourselves out over own same shall she should so some such than that the their theirs them
+    themselves then there these they this those through to too under until up upon us very was we
+    were what when where which while who whom whose why will with would you your yours yourself
+    yourselves
+"""
+_ENGLISH_STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
+
+# Letters that are accented to the eye but do not decompose.
+_LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d"}
+
+# Accents, and the points of Hebrew and Arabic, which writers leave out; not the vowel signs and
+# viramas of other scripts, without which their words are different words, nor kana's voicing.
+_ACCENTS = re.compile(
+    "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a"
+    "\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed"
+    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f]+"
+)
+
+# Scripts that put no space between words: Thai, Lao, Myanmar, Khmer, Tai; kana, Bopomofo, Han; and
+# Hangul, whose words carry their particles.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf"
+    "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua960-\ua97f\ua9e0-\ua9ff\uaa60-\uaa7f\uac00-\ud7ff\uf900-\ufaff"
+    "\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
+)
+_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
+_SCRIPT_RUNS = re.compile(f"([{_UNSPACED}]+)")
+
+# Sorting the marks on one letter costs the square of their number in unicodedata.normalize. No
+# word has 32 characters in a row that are neither letter nor digit.
+_LONG_GAPS = re.compile(r"(\W{32})\W+")
+
+_DOUBLE_QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\uff02", '"'))
+_QUERY_PARTS = re.compile(
+    r'(?<!\S)-"(?P<excluded_phrase>[^"]*)"|"(?P<phrase>[^"]*)"|(?<!\S)-(?P<excluded>\w[^\s"]*)'
+)
+
+
+class Document(NamedTuple):
+    """What an index keeps of an entry."""
+
+    text: str
+    """The tokens in order, joined by spaces."""
+    length: int
+    """How many tokens there are."""
+
+
+class Question(NamedTuple):
+    """What a query asks for. Every sequence of tokens stands in a document's text side by side."""
+
+    terms: tuple[str, ...]
+    """Distinct tokens in the order of the query, of which any makes a candidate and adds score."""
+    phrases: tuple[tuple[str, ...], ...]
+    """Sequences that a document must have, all of them; their words are in ``terms`` too."""
+    excluded: tuple[tuple[str, ...], ...]
+    """Sequences of which a document must have none."""
+
+    @property
+    def has_words(self) -> bool:
+        """Whether there is anything to look for: a question of stop words has nothing."""
+        return bool(self.terms)
+
+
+class Analyzer:
+    """Turns text into tokens for one language; safe to share between threads.
+
+    In English, accents go before the stemmer sees a word, so that "cafés" and "cafes" meet; an
+    apostrophe joins ("o'brien" is ``obrien``) and takes a possessive or contraction with it.
+    Snowball's rules for other languages need the accents, so there they go from the stem, and an
+    apostrophe separates ("l'homme" holds ``homme``).
+
+    Args:
+        language: A Snowball algorithm that PyStemmer has, such as ``english`` or ``german``.
+
+    Raises:
+        ValidationError: PyStemmer has no such language.
+    """
+
+    def __init__(self, language: str = "english") -> None:
+        import Stemmer  # a C extension, not loaded before text is analysed
+
+        if language not in Stemmer.algorithms():
+            raise ValidationError(f"language: {language!r} is not one that PyStemmer can stem")
+        self.language = language
+        self._is_english = language == "english"
+        self._characters = _CharacterMap(is_english=self._is_english)
+        # Its own cache is off: it sorts all it holds whenever it is full.
+        self._stem: Callable[[str], str] = Stemmer.Stemmer(language, 0).stemWord
+        self._stemming = threading.Lock()  # a stemmer keeps the word it works on
+        self._tokens = _TokenCache(self._make_token)
+
+    def analyze(self, text: str) -> list[str]:
+        """Return the tokens of *text* in order; no text is an error.
+
+        Runs of scripts that put no spaces between words become overlapping pairs of characters, or
+        one character where it stands alone. Words are cut to 64 characters. Linear in *text*.
+        """
+        return self._analyze(text, with_characters=False)
+
+    def analyze_document(self, key: str, value: JSONValue) -> Document:
+        """Return the tokens of *key* and of every string in *value*, in document order.
+
+        Keys of objects, numbers and what is past 65,536 characters of source are left out, and of
+        text in unspaced scripts what is past 700,000 characters of tokens. Between its pairs such
+        text has each single character too, so that a question of one character is answered.
+        """
+        remaining = MAX_SOURCE_CHARACTERS
+        parts: list[str] = []
+        for string in _strings(key, value):
+            parts.append(string[:remaining])
+            remaining -= len(string)
+            if remaining <= 0:
+                break
+        tokens = self._analyze("\n".join(parts), with_characters=True)
+        text = " ".join(tokens)
+        if len(text) <= MAX_TEXT_CHARACTERS:
+            return Document(text, len(tokens))
+        text = text[: text.rindex(" ", 0, MAX_TEXT_CHARACTERS + 1)]
+        return Document(text, text.count(" ") + 1)
+
+    def parse_query(self, query: str) -> Question:
+        """Return what *query* asks for; no query is an error.
+
+        ``"quoted words"`` must stand side by side; ``-word`` and ``-"quoted words"`` must not occur
+        at all. A hyphen counts at the beginning of a word only, and anything else is plain text.
+        What is past 8,192 characters is not read.
+        """
+        query = query[:MAX_QUERY_CHARACTERS].translate(_DOUBLE_QUOTES)
+        terms: list[str] = []
+        phrases: list[tuple[str, ...]] = []
+        excluded: list[tuple[str, ...]] = []
+        end = 0
+        for part in _QUERY_PARTS.finditer(query):
+            terms += self.analyze(query[end : part.start()])
+            end = part.end()
+            phrase = part["phrase"]
+            if phrase is None:
+                unwanted = part["excluded"] or part["excluded_phrase"]
+                excluded.append(tuple(self._analyze(unwanted, with_characters=True)))
+            else:
+                terms += self.analyze(phrase)
+                phrases.append(tuple(self._analyze(phrase, with_characters=True)))
+        terms += self.analyze(query[end:])
+        return Question(
+            terms=tuple(dict.fromkeys(terms)),
+            phrases=tuple(dict.fromkeys(filter(None, phrases))),
+            excluded=tuple(dict.fromkeys(filter(None, excluded))),
+        )
+
+    def _analyze(self, text: str, *, with_characters: bool) -> list[str]:
+        if not text.isascii():
+            text = self._normalize(text)
+            if _HAS_UNSPACED.search(text) is not None:
+                words = text.translate(self._characters).split()
+                return list(self._split_scripts(words, with_characters=with_characters))
+        words = text.translate(self._characters).split()
+        return [token for token in map(self._tokens.__getitem__, words) if token]
+
+    def _normalize(self, text: str) -> str:
+        text = _LONG_GAPS.sub(r"\1 ", text)
+        text = unicodedata.normalize("NFKD", text).casefold()
+        # NFC puts Hangul and voiced kana together again.
+        if self._is_english:
+            return unicodedata.normalize("NFC", _ACCENTS.sub("", text))
+        # A Turkish capital I with its dot; only accents that compose are known to stemmers.
+        return unicodedata.normalize("NFC", text.replace("i\u0307", "i"))
+
+    def _split_scripts(self, words: list[str], *, with_characters: bool) -> Iterator[str]:
+        for word in words:
+            for index, run in enumerate(_SCRIPT_RUNS.split(word)):
+                if index % 2 == 1:
+                    yield from _pair(run, with_characters=with_characters)
+                elif run:
+                    token = self._tokens[run]
+                    if token:
+                        yield token
+
+    def _make_token(self, word: str) -> str:
+        """Return the token of a normalised word, ``""`` if it has none."""
+        word = word[:MAX_WORD_CHARACTERS]
+        if "'" in word:
+            word = _resolve_apostrophes(word)
+        if self._is_english and word in _ENGLISH_STOP_WORDS:
+            return ""
+        if not any(map(str.isalnum, word)):
+            return ""
+        # Endings are of words; "a1b2es" is an id.
+        if not any(map(str.isdigit, word)):
+            with self._stemming:
+                word = self._stem(word) or word
+        return encode_token(word if word.isascii() else _fold(word))
+
+
+@cache
+def get_analyzer(language: str = "english") -> Analyzer:
+    """Return the analyzer of *language* that the process shares.
+
+    Raises:
+        ValidationError: PyStemmer has no such language.
+    """
+    return Analyzer(language)
+
+
+def encode_token(word: str) -> str:
+    """Return *word* as ASCII letters and digits, no two words alike.
+
+    Lower-case ASCII words and all-digit ones stay as they are. Words that begin with a digit, or
+    like an escape, follow ``x1``; all others follow ``x0`` as the hexadecimal digits of their
+    UTF-16, which for Han and kana is shorter than UTF-8.
+    """
+    if word.isascii() and word.isalnum() and (word.islower() or word.isdigit()):
+        if word[:2] in {"x0", "x1"} or (word[0].isdigit() and not word.isdigit()):
+            return "x1" + word
+        return word
+    return _escape(word)
+
+
+def _escape(word: str) -> str:
+    return "x0" + word.encode("utf-16-be", "surrogatepass").hex()
+
+
+class _TokenCache(dict[str, str]):
+    """Tokens by word, so that a known word costs one look-up without a lock."""
+
+    def __init__(self, make_token: Callable[[str], str]) -> None:
+        super().__init__()
+        self._make_token = make_token
+
+    def __missing__(self, word: str) -> str:
+        token = self._make_token(word)
+        if len(word) <= MAX_WORD_CHARACTERS:
+            if len(self) >= _CACHED_WORDS:
+                self.clear()
+            self[word] = token
+        return token
+
+
+class _CharacterMap(dict[int, str | None]):
+    """For ``str.translate``: a word's characters to themselves, all others to a space."""
+
+    def __init__(self, *, is_english: bool) -> None:
+        super().__init__()
+        self._is_english = is_english
+
+    def __missing__(self, code: int) -> str | None:
+        mapped = self._classify(chr(code))
+        if len(self) < _CACHED_WORDS:
+            self[code] = mapped
+        return mapped
+
+    def _classify(self, character: str) -> str | None:
+        if character in _APOSTROPHES:
+            return "'" if self._is_english else " "
+        if character.isdecimal():
+            return str(unicodedata.decimal(character))
+        if character.isalnum():
+            # Case is folded before, but for ASCII text, which needs no more than this.
+            letter = character.lower() if character.isascii() else character
+            return _LETTERS.get(letter, letter) if self._is_english else letter
+        category = unicodedata.category(character)
+        if category == "Cf" and ord(character) != _ZERO_WIDTH_SPACE:
+            return None
+        return character if category[0] == "M" else " "
+
+
+def _fold(word: str) -> str:
+    folded = _ACCENTS.sub("", unicodedata.normalize("NFD", word))
+    folded = "".join(_LETTERS.get(letter, letter) for letter in folded)
+    return unicodedata.normalize("NFC", folded) or word
+
+
+def _resolve_apostrophes(word: str) -> str:
+    word = word.strip("'")
+    if word.endswith("n't"):
+        return ""
+    head, apostrophe, tail = word.rpartition("'")
+    while apostrophe and tail in _CONTRACTED:
+        word = head
+        head, apostrophe, tail = word.rpartition("'")
+    return word.replace("'", "")
+
+
+def _pair(run: str, *, with_characters: bool) -> Iterator[str]:
+    if len(run) == 1:
+        yield _escape(run)
+        return
+    for first, second in pairwise(run):
+        if with_characters:
+            yield _escape(first)
+        yield _escape(first + second)
+    if with_characters:
+        yield _escape(run[-1])
+
+
+def _strings(key: str, value: JSONValue) -> Iterator[str]:
+    """Yield the strings of a JSON value after its key, without recursion."""
+    yield key
+    pending = [iter((value,))]
+    while pending:
+        for item in pending[-1]:
+            if isinstance(item, str):
+                yield item
+            elif isinstance(item, dict):
+                pending.append(iter(item.values()))
+                break
+            elif isinstance(item, list):
+                pending.append(iter(item))
+                break
+        else:
+            pending.pop()

@@ -1,0 +1,113 @@
+"""BM25, by hand and against a straightforward reading of the formula."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from math import isclose, isfinite, log
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltm.search.ranking import Hit, Posting, rank
+
+
+def test_a_hand_computed_example_comes_out() -> None:
+    # Three entries of lengths 2, 4 and 6; "tea" is in two of them, "milk" in one.
+    postings = {"tea": [("a", 2, 1), ("b", 4, 2)], "milk": [("b", 4, 1)]}
+    # idf(tea) = ln(1 + 1.5 / 2.5) = 0.4700036; idf(milk) = ln(1 + 2.5 / 1.5) = 0.9808293.
+    # a: 0.4700036 * 1 / (1 + 0.9 * (0.6 + 0.4 * 2 / 4)) = 0.4700036 / 1.72
+    # b: 0.4700036 * 2 / (2 + 0.9 * (0.6 + 0.4)) + 0.9808293 / 1.9
+    hits = rank(postings, document_count=3, total_length=12, limit=10)
+    assert [hit.entry_id for hit in hits] == ["b", "a"]
+    assert hits[0].score == pytest.approx(0.3241404 + 0.5162260, abs=1e-6)
+    assert hits[1].score == pytest.approx(0.2732579, abs=1e-6)
+
+
+def reference(
+    postings: dict[str, list[Posting]], count: int, total: int, allowed: Container[str] | None
+) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for found in postings.values():
+        for entry_id, length, frequency in found:
+            if allowed is not None and entry_id not in allowed:
+                continue
+            idf = log(1 + (count - len(found) + 0.5) / (len(found) + 0.5))
+            norm = 0.9 * (1 - 0.4 + 0.4 * length / (total / count))
+            scores[entry_id] = scores.get(entry_id, 0) + idf * frequency / (frequency + norm)
+    return scores
+
+
+ids = st.sampled_from([f"{n:02d}" for n in range(30)])
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> tuple[dict[str, list[Posting]], int, int]:
+    lengths = draw(st.dictionaries(ids, st.integers(1, 40), min_size=1))
+    occurrences = st.dictionaries(st.sampled_from(sorted(lengths)), st.integers(1, 9))
+    terms = draw(st.dictionaries(st.text("abc", min_size=1, max_size=2), occurrences, max_size=6))
+    postings = {
+        term: [(entry_id, lengths[entry_id], often) for entry_id, often in found.items()]
+        for term, found in terms.items()
+    }
+    return postings, len(lengths), sum(lengths.values())
+
+
+@given(tables(), st.none() | st.frozensets(ids), st.none() | st.integers(0, 12))
+def test_ranking_is_what_the_formula_says(
+    table: tuple[dict[str, list[Posting]], int, int],
+    allowed: frozenset[str] | None,
+    limit: int | None,
+) -> None:
+    postings, count, total = table
+    expected = reference(postings, count, total, allowed)
+    hits = rank(postings, document_count=count, total_length=total, allowed=allowed, limit=None)
+    assert {hit.entry_id for hit in hits} == set(expected)
+    assert all(isclose(hit.score, expected[hit.entry_id], rel_tol=1e-12) for hit in hits)
+    assert hits == sorted(hits, key=lambda hit: (-hit.score, hit.entry_id))
+    limited = rank(postings, document_count=count, total_length=total, allowed=allowed, limit=limit)
+    assert limited == hits[:limit]
+
+
+@given(tables())
+def test_the_order_in_which_an_index_answers_changes_no_bit(
+    table: tuple[dict[str, list[Posting]], int, int],
+) -> None:
+    postings, count, total = table
+    shuffled = {term: postings[term][::-1] for term in reversed(list(postings))}
+    first = rank(postings, document_count=count, total_length=total, limit=None)
+    assert rank(shuffled, document_count=count, total_length=total, limit=None) == first
+
+
+def test_equal_scores_are_ordered_by_id() -> None:
+    postings = {"t": [(entry_id, 3, 1) for entry_id in "dbca"]}
+    for limit in (None, 3):
+        hits = rank(postings, document_count=9, total_length=30, limit=limit)
+        assert [hit.entry_id for hit in hits] == ["a", "b", "c", "d"][:limit]
+
+
+def test_entries_that_may_not_be_returned_still_make_a_term_common() -> None:
+    postings = {"t": [("a", 3, 1), ("b", 3, 1)]}
+    everything = rank(postings, document_count=5, total_length=15, limit=None)
+    assert rank(postings, document_count=5, total_length=15, allowed={"b"}, limit=None) == [
+        Hit("b", everything[1].score)
+    ]
+
+
+def test_a_shorter_entry_and_a_rarer_term_score_higher() -> None:
+    postings = {"rare": [("a", 5, 1)], "common": [("b", 5, 1), ("c", 9, 1), ("d", 2, 1)]}
+    hits = rank(postings, document_count=4, total_length=21, limit=None)
+    assert [hit.entry_id for hit in hits] == ["a", "d", "b", "c"]
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 0), (5, 0), (0, 5), (1, 1)])
+def test_counts_that_fell_behind_still_give_positive_scores(count: int, total: int) -> None:
+    postings = {"t": [("a", 1, 1), ("b", 4, 2), ("c", 9, 1)]}
+    hits = rank(postings, document_count=count, total_length=total, limit=None)
+    assert len(hits) == 3
+    assert all(hit.score > 0 and isfinite(hit.score) for hit in hits)
+
+
+def test_nothing_found_ranks_nothing() -> None:
+    assert rank({}, document_count=0, total_length=0, limit=5) == []
+    assert rank({"t": []}, document_count=3, total_length=9, limit=5) == []
