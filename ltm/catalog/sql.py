@@ -43,6 +43,10 @@ class SQLCatalog(Catalog):
         self._owns_database = owns_database
         self._table: LogicalTable | None = None
 
+    def __repr__(self) -> str:
+        where = self.database.pool.where
+        return f"{type(self).__name__}({where!r}, table={self.table_name!r})"
+
     @property
     def engine(self) -> Engine:
         """A SQLAlchemy engine over the catalog's database, for the ORM models and migrations."""

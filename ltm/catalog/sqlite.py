@@ -66,6 +66,3 @@ class SQLiteCatalog(SQLCatalog):
         else:
             pool = SQLitePool(self.path, durability=durability, busy_timeout=busy_timeout)
         super().__init__(Database(pool, SQLiteDialect.name), **binding)
-
-    def __repr__(self) -> str:
-        return f"SQLiteCatalog({self.database.pool.where!r}, table={self.table_name!r})"

@@ -136,7 +136,7 @@ class Analyzer:
         return self._analyze(text, with_characters=False)
 
     def analyze_document(self, key: str, value: JSONValue) -> Document:
-        """Return the tokens of *key* and of every string in *value*, in document order.
+        """Return the tokens of *key* and of every string in *value*, in order of canonical JSON.
 
         Keys of objects, numbers and what is past 65,536 characters of source are left out, and of
         text in unspaced scripts what is past 700,000 characters of tokens. Between its pairs such
@@ -339,7 +339,8 @@ def _strings(key: str, value: JSONValue) -> Iterator[str]:
             if isinstance(item, str):
                 yield item
             elif isinstance(item, dict):
-                pending.append(iter(item.values()))
+                # In the order of the canonical JSON, so that stored text gives the same words again.
+                pending.append(iter([item[name] for name in sorted(item)]))
                 break
             elif isinstance(item, list):
                 pending.append(iter(item))

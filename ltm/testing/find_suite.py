@@ -25,7 +25,6 @@ from ltm.testing.catalog_fixtures import (
 )
 from ltm.testing.clock import FakeClock
 
-
 _fresh = count()
 """Numbers a table for each example of a property test, which share one database."""
 

@@ -1,0 +1,184 @@
+"""A catalog that fails on command, for tests of what stands on catalogs."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal, NamedTuple, TypeVar
+
+from ltm.catalog.base import Catalog, CatalogStatistics, LogicalTable
+from ltm.catalog.commit import Outcome, Put, Removal
+from ltm.entry import EntryRow
+from ltm.errors import CatalogUnavailableError
+from ltm.search.analysis import Question
+from ltm.search.filters import Filter
+
+CatalogOperation = Literal[
+    "table",
+    "read",
+    "read_many",
+    "write",
+    "rows_by_key",
+    "rows_newest",
+    "rows_found",
+    "remove_expired",
+    "statistics",
+    "deletable_payloads",
+    "forget_deletions",
+    "scheduled_deletions",
+    "probe",
+]
+
+_T = TypeVar("_T")
+
+
+class FailingCatalog(Catalog):
+    """Pass everything on to *catalog*, and fail where :meth:`fail` says so.
+
+    A catalog that :meth:`bind` returns fails with this one: they share faults and calls.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        super().__init__(
+            table=catalog.table_name,
+            tenant=catalog.tenant,
+            inline_threshold=catalog.inline_threshold,
+            language=catalog.language,
+            clock=catalog.clock,
+        )
+        self._catalog = catalog
+        self._switches = _Switches()
+
+    @property
+    def calls(self) -> list[CatalogOperation]:
+        """Each operation called so far, those that failed among them."""
+        return self._switches.calls
+
+    def fail(
+        self, operation: CatalogOperation, *, times: int | None = None, after_effect: bool = False
+    ) -> None:
+        """Let calls of *operation* raise :class:`CatalogUnavailableError` from now on.
+
+        Args:
+            operation: A fault that was set for it before is replaced.
+            times: So many calls fail, the ones after them work; None means until :meth:`heal`.
+            after_effect: The call takes effect and fails then, like an answer lost on its way.
+        """
+        self._switches.set_fault(operation, _Fault(times, after_effect))
+
+    def heal(self) -> None:
+        """Let every operation work again."""
+        self._switches.clear()
+
+    def bind(self, table: str, *, inline_threshold: int, language: str) -> FailingCatalog:
+        bound = FailingCatalog(
+            self._catalog.bind(table, inline_threshold=inline_threshold, language=language)
+        )
+        bound._switches = self._switches
+        return bound
+
+    def table(self) -> LogicalTable:
+        return self._switches.run("table", self._catalog.table)
+
+    def read(self, key: str, now: datetime) -> EntryRow | None:
+        return self._switches.run("read", lambda: self._catalog.read(key, now))
+
+    def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
+        return self._switches.run("read_many", lambda: self._catalog.read_many(keys, now))
+
+    def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
+        return self._switches.run("write", lambda: self._catalog.write(changes, now))
+
+    def rows_by_key(
+        self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
+    ) -> list[EntryRow]:
+        return self._switches.run(
+            "rows_by_key", lambda: self._catalog.rows_by_key(prefix, after, limit, condition, now)
+        )
+
+    def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
+        return self._switches.run(
+            "rows_newest", lambda: self._catalog.rows_newest(limit, condition, now)
+        )
+
+    def rows_found(
+        self, question: Question, limit: int, condition: Filter | None, now: datetime
+    ) -> list[tuple[EntryRow, float]]:
+        return self._switches.run(
+            "rows_found", lambda: self._catalog.rows_found(question, limit, condition, now)
+        )
+
+    def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
+        return self._switches.run(
+            "remove_expired", lambda: self._catalog.remove_expired(limit, now)
+        )
+
+    def statistics(self, now: datetime) -> CatalogStatistics:
+        return self._switches.run("statistics", lambda: self._catalog.statistics(now))
+
+    def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
+        return self._switches.run(
+            "deletable_payloads", lambda: self._catalog.deletable_payloads(uris)
+        )
+
+    def forget_deletions(self, uris: Sequence[str]) -> None:
+        self._switches.run("forget_deletions", lambda: self._catalog.forget_deletions(uris))
+
+    def scheduled_deletions(self, after: str, limit: int) -> list[str]:
+        return self._switches.run(
+            "scheduled_deletions", lambda: self._catalog.scheduled_deletions(after, limit)
+        )
+
+    def probe(self, now: datetime) -> None:
+        self._switches.run("probe", lambda: self._catalog.probe(now))
+
+    def close(self) -> None:
+        self._catalog.close()
+
+
+class _Fault(NamedTuple):
+    times: int | None
+    after_effect: bool
+
+
+class _Switches:
+    """What fails, and what was called; shared by the catalogs of one database."""
+
+    def __init__(self) -> None:
+        self.calls: list[CatalogOperation] = []
+        self._faults: dict[CatalogOperation, _Fault] = {}
+        self._lock = threading.Lock()
+
+    def set_fault(self, operation: CatalogOperation, fault: _Fault) -> None:
+        with self._lock:
+            self._faults[operation] = fault
+
+    def clear(self) -> None:
+        with self._lock:
+            self._faults.clear()
+
+    def run(self, operation: CatalogOperation, call: Callable[[], _T]) -> _T:
+        """Note the call, carry it out, and fail before or after it where that was asked for."""
+        fault = self._begin(operation)
+        if fault is not None and not fault.after_effect:
+            raise _failure(operation)
+        answer = call()
+        if fault is not None:
+            raise _failure(operation)
+        return answer
+
+    def _begin(self, operation: CatalogOperation) -> _Fault | None:
+        with self._lock:
+            self.calls.append(operation)
+            fault = self._faults.get(operation)
+            if fault is not None and fault.times is not None:
+                if fault.times == 1:
+                    del self._faults[operation]
+                else:
+                    self._faults[operation] = fault._replace(times=fault.times - 1)
+            return fault
+
+
+def _failure(operation: CatalogOperation) -> CatalogUnavailableError:
+    return CatalogUnavailableError(f"catalog: {operation} failed on command")
