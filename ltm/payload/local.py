@@ -1,0 +1,201 @@
+"""A payload store in a local directory, with operating system calls and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
+from ltm.payload.base import (
+    MAX_WORKERS,
+    PayloadObject,
+    PayloadStore,
+    split_uri,
+    temporary_path,
+    validate_path,
+)
+
+_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+
+# What link() answers on file systems that have no hard links.
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+
+
+class LocalPayloadStore(PayloadStore):
+    """Payloads as files under a directory, which the first write makes.
+
+    A write costs two fsyncs, of the file and of its directory; the first one into a directory also
+    those of the directories above it, up to the root.
+
+    Args:
+        root: A path, or a ``file://`` URL, read as fsspec reads it: no host and no ``%`` escapes.
+            A ``~`` at its beginning is the home directory.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], *, max_workers: int = MAX_WORKERS) -> None:
+        protocol, rest = split_uri(root)
+        if protocol not in ("", "file", "local") or not rest:
+            raise ValidationError(f"payload store URI: {protocol!r} URL is not a local path")
+        directory = os.path.abspath(os.path.expanduser(rest))
+        super().__init__(f"file://{directory}" if protocol else directory, max_workers=max_workers)
+        self._directory = directory
+        self._base = directory if directory.endswith("/") else f"{directory}/"
+        self._settled: set[str] = set()
+
+    def write(self, path: str, content: bytes) -> None:
+        target = self._locate(path)
+        directory = os.path.dirname(target)
+        temporary = temporary_path(target)
+        try:
+            if directory not in self._settled:
+                self._settle(directory)
+            try:
+                _write_file(temporary, content)
+            except FileNotFoundError:
+                self._settle(directory)  # somebody removed it
+                _write_file(temporary, content)
+            try:
+                _publish(temporary, target)
+            finally:
+                with suppress(OSError):
+                    os.unlink(temporary)
+            try:
+                _fsync_directory(directory)
+            except OSError:
+                with suppress(OSError):
+                    os.unlink(target)
+                raise
+        except OSError as error:
+            raise self._failure("write", path, error) from error
+
+    def read(self, path: str) -> bytes:
+        target = self._locate(path)
+        try:
+            with open(target, "rb", buffering=0) as file:
+                return file.readall()
+        except FileNotFoundError as error:
+            message = self.failure_message("read", path, "there is no such object")
+            raise PayloadNotFoundError(message) from error
+        except OSError as error:
+            raise self._failure("read", path, error) from error
+
+    def delete(self, path: str) -> None:
+        target = self._locate(path)
+        try:
+            os.unlink(target)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            raise self._failure("delete", path, error) from error
+
+    def list(self, prefix: str) -> Iterator[PayloadObject]:
+        self._locate(prefix)
+        return self._walk(prefix)
+
+    def _locate(self, path: str) -> str:
+        self.require_open()
+        # Not os.path.join: it drops the root before a path that it takes for absolute.
+        return self._base + validate_path(path)
+
+    def _settle(self, directory: str) -> None:
+        """Make *directory* where it is missing, and the names that lead to it durable.
+
+        A directory that is there may have been made a moment ago by a process that has not
+        synced it yet, or crashed before it could. So all up to the root count as new, once.
+        """
+        above: list[str] = []
+        here = directory
+        while len(here) > len(self._directory) or not os.path.isdir(here):
+            here = os.path.dirname(here)
+            above.append(here)
+        os.makedirs(directory, exist_ok=True)
+        for parent in above:
+            _fsync_directory(parent)
+        self._settled.add(directory)
+
+    def _walk(self, prefix: str) -> Iterator[PayloadObject]:
+        if self._leads_through_link(prefix):
+            return
+        pending = [prefix]
+        while pending:
+            here = pending.pop()
+            try:
+                with os.scandir(self._base + here) as members:
+                    for member in members:
+                        path = f"{here}/{member.name}"
+                        if member.is_dir(follow_symlinks=False):
+                            pending.append(path)
+                        elif member.is_file(follow_symlinks=False):
+                            found = _describe(path, member)
+                            if found is not None:
+                                yield found
+            except FileNotFoundError:
+                continue  # never there, or removed meanwhile
+            except OSError as error:
+                if isinstance(error, NotADirectoryError) and os.path.isfile(self._base + here):
+                    continue  # an object has the name of the prefix
+                raise self._failure("list", here, error) from error
+
+    def _leads_through_link(self, prefix: str) -> bool:
+        segments = prefix.split("/")
+        return any(
+            os.path.islink(self._base + "/".join(segments[:count]))
+            for count in range(1, len(segments) + 1)
+        )
+
+    def _failure(self, action: str, path: str, error: OSError) -> PayloadError:
+        reason = error.strerror or type(error).__name__
+        return PayloadError(self.failure_message(action, path, reason))
+
+
+def _write_file(temporary: str, content: bytes) -> None:
+    """Create *temporary* with *content*, synced to disk; on failure nothing is left of it."""
+    descriptor = os.open(temporary, _CREATE, 0o666)
+    try:
+        try:
+            remaining = memoryview(content)
+            while remaining:
+                remaining = remaining[os.write(descriptor, remaining) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _publish(temporary: str, target: str) -> None:
+    """Give the file at *temporary* the name *target*, unless that is taken."""
+    # link() refuses a name that is taken, rename() replaces what has it. With the unlink() that
+    # follows it costs as many calls as a look and a rename(), without the gap between these.
+    try:
+        os.link(temporary, target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # The gap is harmless in practice: payload names are random and never used again.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
+        os.rename(temporary, target)
+
+
+def _fsync_directory(directory: str) -> None:
+    if os.name == "nt":
+        return  # Windows opens no directories; NTFS journals their changes
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _describe(path: str, member: os.DirEntry[str]) -> PayloadObject | None:
+    try:
+        status = member.stat(follow_symlinks=False)
+    except FileNotFoundError:
+        return None  # deleted since the directory was read
+    return PayloadObject(path, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))

@@ -1,0 +1,62 @@
+"""A driver pool that counts what is sent to the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Engine
+
+from ltm.sql.engines import DriverPool
+
+
+class CountingCursor:
+    def __init__(self, cursor: Any, calls: list[str]) -> None:
+        self._cursor = cursor
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, sql: str, *arguments: Any) -> None:
+        self._calls.append(sql)
+        self._cursor.execute(sql, *arguments)
+
+    def executemany(self, sql: str, arguments: Any) -> None:
+        self._calls.append(sql)
+        self._cursor.executemany(sql, arguments)
+
+
+class CountingConnection:
+    def __init__(self, connection: Any, calls: list[str]) -> None:
+        self.connection = connection
+        self._calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.connection, name)
+
+    def cursor(self) -> CountingCursor:
+        return CountingCursor(self.connection.cursor(), self._calls)
+
+
+class CountingPool(DriverPool):
+    """Delegates to a real pool; ``calls`` are the statements in the order they were sent."""
+
+    def __init__(self, pool: DriverPool) -> None:
+        self._pool = pool
+        self.error, self.where = pool.error, pool.where
+        self.calls: list[str] = []
+
+    def acquire(self) -> CountingConnection:
+        return CountingConnection(self._pool.acquire(), self.calls)
+
+    def release(self, connection: CountingConnection) -> None:
+        self._pool.release(connection.connection)
+
+    def discard(self, connection: CountingConnection) -> None:
+        self._pool.discard(connection.connection)
+
+    def engine(self) -> Engine:
+        return self._pool.engine()
+
+    def close(self) -> None:
+        self._pool.close()
