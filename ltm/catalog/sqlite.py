@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
 from sqlalchemy import Engine
 
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
+from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
+from ltm.keys import DEFAULT_TABLE
 from ltm.sql.dialects import SQLiteDialect
 from ltm.sql.engines import (
     BUSY_TIMEOUT,
@@ -31,7 +32,11 @@ class SQLiteCatalog(SQLCatalog):
         durability: Durability = "normal",
         busy_timeout: float = BUSY_TIMEOUT,
         engine: Engine | None = None,
-        **binding: Any,
+        table: str = DEFAULT_TABLE,
+        tenant: str = "",
+        inline_threshold: int = 1024,
+        language: str = "english",
+        clock: Clock = utc_now,
     ) -> None:
         """Name the file; it is opened, and made if it isn't there, on first use.
 
@@ -43,7 +48,11 @@ class SQLiteCatalog(SQLCatalog):
             busy_timeout: Seconds to wait for other processes' writes, above 0.
             engine: A SQLAlchemy engine to use instead of a file; it stays as it is set up, and
                 open when the catalog is closed. The other arguments do not count then.
-            **binding: The keyword arguments of :class:`~ltm.catalog.base.Catalog`.
+            table: Logical table, made on first use.
+            tenant: Name of the tenant, empty for none.
+            inline_threshold: For a table that is made: values below this many bytes are inlined.
+            language: For a table that is made: the language of its search words.
+            clock: Tells the time.
 
         Raises:
             ValidationError: A bad argument.
@@ -65,4 +74,11 @@ class SQLiteCatalog(SQLCatalog):
             pool = SharedMemoryPool()
         else:
             pool = SQLitePool(self.path, durability=durability, busy_timeout=busy_timeout)
-        super().__init__(Database(pool, SQLiteDialect.name), **binding)
+        super().__init__(
+            Database(pool, SQLiteDialect.name),
+            table=table,
+            tenant=tenant,
+            inline_threshold=inline_threshold,
+            language=language,
+            clock=clock,
+        )
