@@ -16,6 +16,7 @@ from typing import Any
 from ltm.errors import IntegrityError, SerializationError
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+_raw_decode = json.JSONDecoder().raw_decode
 
 
 def canonical_json(value: object) -> str:
@@ -75,9 +76,12 @@ def parse(text: str, *, where: str) -> Any:
         IntegrityError: The text is not JSON; *where* names what was read.
     """
     try:
-        return json.loads(text)
+        value, end = _raw_decode(text)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: is not JSON: {error}") from error
+    if end != len(text):
+        raise IntegrityError(f"{where}: is not JSON: there is more after {end} characters")
+    return value
 
 
 def _find_fault(value: object) -> tuple[str, str]:

@@ -39,8 +39,17 @@ class Database:
 
     def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row of one statement outside of any transaction, or None."""
-        with self._connected() as connection:
-            return Session(connection).row(statement, parameters)
+        # The hottest path: without the context manager, which would cost as much as the statement.
+        if not self._is_ready:
+            self._prepare()
+        connection = self.pool.acquire()
+        try:
+            row = Session(connection).row(statement, parameters)
+        except BaseException as error:
+            self._give_up(connection, error)
+            raise
+        self.pool.release(connection)
+        return row
 
     def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return the rows of one statement outside of any transaction."""
@@ -71,7 +80,6 @@ class Database:
             try:
                 yield session
             except LTMError:
-                # A refusal, not a fault: the connection is sound and goes back to the pool.
                 session.command("ROLLBACK")
                 raise
             session.command("COMMIT")
@@ -83,16 +91,20 @@ class Database:
         connection = self.pool.acquire()
         try:
             yield connection
-        except LTMError:
-            self.pool.release(connection)
-            raise
-        except self.pool.error as error:
-            self.pool.discard(connection)
-            raise self.dialect.translate(error, self.pool.where) from error
-        except BaseException:
-            self.pool.discard(connection)
+        except BaseException as error:
+            self._give_up(connection, error)
             raise
         self.pool.release(connection)
+
+    def _give_up(self, connection: Any, error: BaseException) -> None:
+        """Give back a connection after an *error*, and raise what a driver's error means."""
+        if isinstance(error, LTMError):
+            # A refusal, not a fault: the connection is sound.
+            self.pool.release(connection)
+            return
+        self.pool.discard(connection)
+        if isinstance(error, self.pool.error | SQLAlchemyError):
+            raise self.dialect.translate(error, self.pool.where) from error
 
     def _prepare(self) -> None:
         """Make or upgrade the schema unless it is at head already."""
@@ -106,11 +118,8 @@ class Database:
                 revision = known and session.row(self.statements.select_revision, {})
                 if revision != (HEAD,):
                     ensure_schema(self.pool.engine())
-            except (self.pool.error, SQLAlchemyError) as error:
-                self.pool.discard(connection)
-                raise self.dialect.translate(error, self.pool.where) from error
-            except BaseException:
-                self.pool.discard(connection)
+            except BaseException as error:
+                self._give_up(connection, error)
                 raise
             self.pool.release(connection)
             self._is_ready = True

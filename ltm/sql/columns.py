@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text, Typ
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
-from ltm.hashing import canonical_json
+from ltm.hashing import canonical_json, parse
 
 POSTGRESQL = "postgresql"
 
@@ -40,13 +39,15 @@ class UTCDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == POSTGRESQL:
             return value
-        return value.astimezone(UTC).isoformat(timespec="microseconds")
+        if value.tzinfo is not UTC:
+            value = value.astimezone(UTC)
+        return value.isoformat(timespec="microseconds")
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        instant = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-        return instant.astimezone(UTC)
+        if isinstance(value, str):
+            # Written by the method above, so in UTC.
+            return datetime.fromisoformat(value)
+        return value if value is None else value.astimezone(UTC)
 
 
 class JSONText(TypeDecorator[str]):
@@ -74,5 +75,7 @@ class JSONDocument(TypeDecorator[dict[str, Any]]):
         return value if value is None or dialect.name == POSTGRESQL else canonical_json(value)
 
     def process_result_value(self, value: Any, _dialect: Dialect) -> dict[str, Any] | None:
-        parsed: dict[str, Any] | None = json.loads(value) if isinstance(value, str) else value
+        parsed: dict[str, Any] | None = (
+            parse(value, where="metadata") if isinstance(value, str) else value
+        )
         return parsed

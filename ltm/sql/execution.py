@@ -49,12 +49,12 @@ class CompiledStatement:
 
     def bind(self, parameters: Mapping[str, Any]) -> Row:
         """Return the driver's positional arguments for named *parameters*."""
-        constants = self._constants
+        if self._constants:
+            parameters = {**self._constants, **parameters}
         return tuple(
             [
-                value if binder is None or value is None else binder(value)
+                parameters[name] if binder is None else binder(parameters[name])
                 for name, binder in self._binders
-                for value in (parameters[name] if name in parameters else constants[name],)
             ]
         )
 
@@ -62,9 +62,7 @@ class CompiledStatement:
         """Return a driver's *row* with its values converted to Python's."""
         values = list(row)
         for index, reader in self._readers:
-            value = values[index]
-            if value is not None:
-                values[index] = reader(value)
+            values[index] = reader(values[index])
         return tuple(values)
 
 
