@@ -33,7 +33,7 @@ from ltm.clock import Clock
 from ltm.entry import JSONValue, Metadata
 from ltm.errors import ClosedError, ConflictError, LTMError, ValidationError
 from ltm.garbage import delete_scheduled
-from ltm.keys import DEFAULT_TABLE, validate_key, validate_prefix
+from ltm.keys import validate_key, validate_prefix
 from ltm.payload.base import PayloadStore
 from ltm.payload.codecs import get_codec
 from ltm.payload.store import open_payload_store
@@ -57,8 +57,8 @@ class DuckDBLTMBackend(LTMBackend):
         payload_format: str = "json",
         inline_threshold: int = 1024,
         enable_fts: bool = True,
-        table: str = DEFAULT_TABLE,
-        language: str = "english",
+        table: str | None = None,
+        language: str | None = None,
         verify_reads: bool = True,
         raise_errors: bool = False,
         max_workers: int = 16,
@@ -76,8 +76,9 @@ class DuckDBLTMBackend(LTMBackend):
             payload_format: ``json``.
             inline_threshold: Bytes; a value whose canonical JSON is shorter is kept in its row.
             enable_fts: Whether values can be found by their words.
-            table: Logical table, made on first use.
-            language: Language of the search words of a table that is made.
+            table: Logical table, made on first use; by default the one *catalog* is bound to.
+            language: Language of the search words of a table that is made; by default the one
+                *catalog* was given.
             verify_reads: Whether every read checks the content hash.
             raise_errors: Whether failures are raised instead of answered.
             max_workers: Payloads read or written at once; 1 or more.
@@ -95,7 +96,11 @@ class DuckDBLTMBackend(LTMBackend):
         if inline_threshold < 0:
             raise ValidationError(f"inline_threshold: expected 0 or more, got {inline_threshold}")
         self.raise_errors = raise_errors
-        self.catalog = catalog.bind(table, inline_threshold=inline_threshold, language=language)
+        self.catalog = catalog.bind(
+            catalog.table_name if table is None else table,
+            inline_threshold=inline_threshold,
+            language=catalog.language if language is None else language,
+        )
         self._clock = clock or catalog.clock
         self._closing: list[Callable[[], None]] = [catalog.close] if owns_catalog else []
         if store is None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Self
 
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.protocol import SearchHit, TrackAnswer
@@ -156,6 +157,17 @@ class Catalog(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close what this catalog opened; idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
     # What people call
 

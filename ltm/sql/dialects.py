@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from sqlalchemy import (
     ColumnElement,
+    Connection,
     Dialect,
     Integer,
     Select,
@@ -74,6 +75,10 @@ class SQLDialect(ABC):
     @abstractmethod
     def bind_list(self, values: Sequence[str]) -> Any:
         """Return the parameter for :meth:`is_among`."""
+
+    @abstractmethod
+    def lock_schema(self, connection: Connection) -> None:
+        """Let one process at a time see to the schema, until the transaction ends."""
 
     @abstractmethod
     def has_table(self) -> Select[Any]:
@@ -163,6 +168,11 @@ class SQLiteDialect(SQLDialect):
 
     def bind_list(self, values: Sequence[str]) -> str:
         return json.dumps(values)
+
+    def lock_schema(self, connection: Connection) -> None:
+        # An engine that was handed in leaves it to the driver to begin, which does so too late.
+        if not getattr(connection.connection.driver_connection, "in_transaction", False):
+            connection.exec_driver_sql(self.begin_write)
 
     def has_table(self) -> Select[Any]:
         catalog = table("sqlite_master", column("type", String), column("name", String))

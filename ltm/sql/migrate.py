@@ -81,6 +81,7 @@ def ensure_schema(engine: Engine) -> None:
         SchemaOutOfDateError: The database is at a revision that this library doesn't know.
     """
     with engine.begin() as connection:
+        DIALECTS[connection.dialect.name].lock_schema(connection)
         revision = current_revision(connection)
         if revision is None:
             create_schema(connection)

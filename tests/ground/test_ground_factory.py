@@ -53,6 +53,14 @@ def test_a_catalog_that_was_handed_in_stays_open() -> None:
     catalog.close()
 
 
+def test_a_backend_works_on_the_table_its_catalog_is_bound_to() -> None:
+    with create_catalog_backend(table="notes", path=":memory:") as catalog:
+        memory = create_ltm_backend(catalog=catalog, storage_uri="memory://factory")
+        assert memory.stats()["table"] == "notes"
+        other = create_ltm_backend(catalog=catalog, storage_uri="memory://factory", table="tasks")
+        assert other.stats()["table"] == "tasks"
+
+
 def test_a_catalog_that_was_made_is_closed() -> None:
     memory = create_ltm_backend(catalog_config={"type": "sqlite", "path": "c.db"})
     assert isinstance(memory, DuckDBLTMBackend)
