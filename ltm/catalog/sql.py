@@ -280,7 +280,11 @@ class SQLCatalog(Catalog):
         """Return ``snapshot_seq``, the newest snapshot and the rows of *ids*, expired or not."""
         rows = session.rows(
             self.database.statements.select_current,
-            {"table": self.table_name, "ids": self.database.dialect.bind_list(ids)},
+            {
+                "tenant": self.tenant,
+                "table": self.table_name,
+                "ids": self.database.dialect.bind_list(ids),
+            },
         )
         snapshot_seq, newest_snapshot = rows[0][:2]
         found = {row[2]: EntryRow._make(row[2:]) for row in rows if row[2] is not None}

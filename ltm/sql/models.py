@@ -87,6 +87,7 @@ class EntryModel(_EntryColumns, Base):
         CheckConstraint("byte_size >= 0", name="byte_size"),
         CheckConstraint("storage_uri IS NULL OR inlined_value IS NULL", name="one_place"),
         Index("ix_ltm_entries_newest", "tenant_id", "table_name", "updated_at", "id"),
+        Index("ix_ltm_entries_begin", "tenant_id", "table_name", "begin_seq"),
         Index(
             "ix_ltm_entries_expiry",
             "tenant_id",
@@ -122,7 +123,7 @@ class EntryVersionModel(_EntryColumns, Base):
     __tablename__ = "ltm_entry_versions"
     __table_args__ = (
         Index("ix_ltm_entry_versions_key", "tenant_id", "table_name", "key", "begin_seq"),
-        Index("ix_ltm_entry_versions_end", "table_name", "end_seq"),
+        Index("ix_ltm_entry_versions_end", "tenant_id", "table_name", "end_seq"),
         Index(
             "ix_ltm_entry_versions_payload",
             "storage_uri",
@@ -149,6 +150,7 @@ class SnapshotModel(Base):
 
     id: Mapped[str] = mapped_column(ENTRY_ID, primary_key=True)
     name: Mapped[str] = mapped_column(NAME)
+    tenant_id: Mapped[str] = mapped_column(NAME)
     table_name: Mapped[str] = mapped_column(NAME, ForeignKey("ltm_tables.name"))
     seq: Mapped[int] = mapped_column(BigInteger)
     entry_count: Mapped[int] = mapped_column(BigInteger)

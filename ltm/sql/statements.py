@@ -199,7 +199,10 @@ class Statements:
         """
         newest = (
             select(func.coalesce(func.max(SNAPSHOTS.c.seq), -1))
-            .where(SNAPSHOTS.c.table_name == TABLES.c.name)
+            .where(
+                SNAPSHOTS.c.table_name == TABLES.c.name,
+                SNAPSHOTS.c.tenant_id == bindparam("tenant"),
+            )
             .scalar_subquery()
         )
         return (

@@ -107,6 +107,7 @@ def create_entries() -> None:
     op.create_index(
         "ix_ltm_entries_newest", "ltm_entries", ["tenant_id", "table_name", "updated_at", "id"]
     )
+    op.create_index("ix_ltm_entries_begin", "ltm_entries", ["tenant_id", "table_name", "begin_seq"])
     expiring = sa.text("expires_at IS NOT NULL")
     op.create_index(
         "ix_ltm_entries_expiry",
@@ -145,12 +146,15 @@ def create_history() -> None:
         "ltm_entry_versions",
         ["tenant_id", "table_name", "key", "begin_seq"],
     )
-    op.create_index("ix_ltm_entry_versions_end", "ltm_entry_versions", ["table_name", "end_seq"])
+    op.create_index(
+        "ix_ltm_entry_versions_end", "ltm_entry_versions", ["tenant_id", "table_name", "end_seq"]
+    )
     payload_index("ix_ltm_entry_versions_payload", "ltm_entry_versions")
     op.create_table(
         "ltm_snapshots",
         sa.Column("id", ID, nullable=False),
         sa.Column("name", NAME, nullable=False),
+        sa.Column("tenant_id", NAME, nullable=False),
         sa.Column("table_name", NAME, nullable=False),
         sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("entry_count", sa.BigInteger(), nullable=False),
