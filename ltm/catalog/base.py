@@ -1,4 +1,4 @@
-"""The base of every catalog: the public methods over a few typed primitives.
+"""The base of every catalog: the public methods over the primitives of a database.
 
 A catalog for another database subclasses :class:`Catalog`, says the primitives and proves itself
 with the conformance suite in :mod:`ltm.testing`.
@@ -6,170 +6,24 @@ with the conformance suite in :mod:`ltm.testing`.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any
 
-from ltm.catalog.commit import Outcome, Put, Removal
-from ltm.catalog.protocol import SearchHit, TrackAnswer
+from ltm.catalog.commit import Put, Removal
+from ltm.catalog.primitives import CatalogPrimitives
+from ltm.catalog.protocol import ChangedEntry, SearchHit, TrackAnswer
 from ltm.catalog.tracking import build_put
-from ltm.clock import Clock, utc_now
 from ltm.entry import MISSING, Entry, EntryRow, JSONValue
 from ltm.errors import ValidationError
 from ltm.hashing import parse
-from ltm.keys import (
-    DEFAULT_TABLE,
-    generate_entry_id,
-    validate_key,
-    validate_name,
-    validate_prefix,
-)
-from ltm.search.analysis import Question, get_analyzer
+from ltm.keys import validate_key, validate_name, validate_prefix
+from ltm.search.analysis import get_analyzer
 from ltm.search.filters import Filter, parse_filter
 
 
-class LogicalTable(NamedTuple):
-    """The defaults of a logical table, fixed when it was made."""
-
-    name: str
-    storage_prefix: str
-    """First segment of the path of every payload of this table, shared with no other."""
-    inline_threshold: int
-    language: str
-
-
-class CatalogStatistics(NamedTuple):
-    """Counts over one logical table at one instant."""
-
-    entries: int
-    inlined: int
-    total_bytes: int
-    inlined_bytes: int
-    expired: int
-    """Expired entries that are still to be cleaned up; in none of the other numbers."""
-
-
-class Catalog(ABC):
-    """A catalog bound to one logical table of one tenant."""
-
-    def __init__(
-        self,
-        *,
-        table: str = DEFAULT_TABLE,
-        tenant: str = "",
-        inline_threshold: int = 1024,
-        language: str = "english",
-        clock: Clock = utc_now,
-    ) -> None:
-        """Bind to *table*; nothing is opened until first use.
-
-        Args:
-            table: Logical table, made on first use.
-            tenant: Name of the tenant, empty for none.
-            inline_threshold: For a table that is made: values below this many bytes are inlined.
-            language: For a table that is made: the language of its search words.
-            clock: Tells the time.
-        """
-        self.table_name = validate_name(table, "table")
-        self.tenant = validate_name(tenant, "tenant") if tenant else ""
-        self.language = get_analyzer(language).language
-        self.inline_threshold = inline_threshold
-        self.clock = clock
-
-    # What a catalog says
-
-    @abstractmethod
-    def bind(self, table: str, *, inline_threshold: int, language: str) -> Catalog:
-        """Return a catalog of another logical *table* in the same database.
-
-        It shares connections with this one; closing it closes nothing.
-        """
-
-    @abstractmethod
-    def table(self) -> LogicalTable:
-        """Return the logical table, made now if it isn't there; remembered afterwards."""
-
-    @abstractmethod
-    def read(self, key: str, now: datetime) -> EntryRow | None:
-        """Return the row of *key* that is live at *now*, or None, in one round trip."""
-
-    @abstractmethod
-    def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
-        """Return the live rows of *keys* by key; one round trip for every 500."""
-
-    @abstractmethod
-    def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
-        """Carry out *changes* of distinct keys in one transaction; all or none.
-
-        The rules are those of :mod:`ltm.catalog.commit`. Outcomes are in the order of *changes*.
-
-        Raises:
-            ConflictError: A condition of one of them does not hold.
-            CatalogUnavailableError: Nothing is known to be written.
-        """
-
-    @abstractmethod
-    def rows_by_key(
-        self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
-    ) -> list[EntryRow]:
-        """Return up to *limit* live rows that begin with *prefix*, above *after*, in key order."""
-
-    @abstractmethod
-    def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
-        """Return up to *limit* live rows by ``updated_at``, then id, both descending."""
-
-    @abstractmethod
-    def rows_found(
-        self, question: Question, limit: int, condition: Filter | None, now: datetime
-    ) -> list[tuple[EntryRow, float]]:
-        """Return up to *limit* live rows that answer *question*, with scores, best first."""
-
-    @abstractmethod
-    def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
-        """Delete up to *limit* expired rows in one transaction, the earliest expired first."""
-
-    @abstractmethod
-    def statistics(self, now: datetime) -> CatalogStatistics:
-        """Return the counts of the logical table."""
-
-    @abstractmethod
-    def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
-        """Return those scheduled payloads among *uris* that no row and no version names."""
-
-    @abstractmethod
-    def forget_deletions(self, uris: Sequence[str]) -> None:
-        """Strike payloads that are deleted off the schedule."""
-
-    @abstractmethod
-    def scheduled_deletions(self, after: str, limit: int) -> list[str]:
-        """Return up to *limit* payloads of this table scheduled for deletion, above *after*."""
-
-    @abstractmethod
-    def probe(self, now: datetime) -> None:
-        """Write, read and delete a row in one committed transaction that nobody else sees.
-
-        Raises:
-            CatalogUnavailableError: It did not work.
-        """
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close what this catalog opened; idempotent."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    # What people call
+class Catalog(CatalogPrimitives):
+    """A catalog bound to one logical table; it satisfies ``CatalogBackend``."""
 
     def track_entry(
         self,
@@ -353,9 +207,39 @@ class Catalog(ABC):
     def _put(self, now: datetime, fields: Mapping[str, Any]) -> Put:
         return build_put(self.entry_id, self.table().language, now, fields)
 
-    def entry_id(self, key: str) -> str:
-        """Return the id of *key* in this table."""
-        return generate_entry_id(key, table=self.table_name, tenant=self.tenant)
+    def create_snapshot(self, name: str) -> str:
+        """Take a snapshot of the table and return its id; it writes two rows, however many there are.
+
+        Args:
+            name: 1 to 200 characters; names may repeat.
+
+        Raises:
+            ValidationError: A bad name.
+            CatalogUnavailableError: The catalog could not be reached.
+        """
+        return self.history.create(validate_name(name, "name"), self.clock()).id
+
+    def get_changed_entries(
+        self, since_snapshot_id: str | None = None, *, include_deleted: bool = False
+    ) -> list[ChangedEntry]:
+        """Return the live entries that were added or modified since a snapshot, in key order.
+
+        Args:
+            since_snapshot_id: The snapshot's id or name; None returns all live entries.
+            include_deleted: Whether entries that are gone are in the list too, as they were.
+
+        Raises:
+            SnapshotNotFoundError: There is no such snapshot.
+            CatalogUnavailableError: The catalog could not be reached.
+        """
+        history = self.history
+        since = None if since_snapshot_id is None else history.find(since_snapshot_id)
+        changed: list[ChangedEntry] = []
+        for change in history.changes(since, None, self.clock()):
+            row = change.later or change.earlier
+            if row is not None and (include_deleted or change.later is not None):
+                changed.append(ChangedEntry(**as_entry(row), op=change.operation))
+        return changed
 
 
 def as_entry(row: EntryRow) -> Entry:

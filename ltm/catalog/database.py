@@ -13,6 +13,7 @@ from ltm.errors import LTMError
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import DriverPool
 from ltm.sql.execution import CompiledStatement, Row, Session
+from ltm.sql.history import HistoryStatements
 from ltm.sql.migrate import HEAD, VERSION_TABLE, ensure_schema
 from ltm.sql.statements import Statements
 
@@ -34,6 +35,7 @@ class Database:
         self.pool = pool
         self.dialect = DIALECTS[dialect_name]
         self.statements = Statements(self.dialect)
+        self.history = HistoryStatements(self.dialect)
         self._is_ready = False
         self._preparing = threading.Lock()
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
+from ltm.catalog.history import Operation
 from ltm.entry import MISSING, Entry, JSONValue
 
 
@@ -21,6 +22,12 @@ class SearchHit(Entry):
     """An entry that a search found; a higher *score* is better."""
 
     score: float
+
+
+class ChangedEntry(Entry):
+    """An entry that changed, and how: ``added``, ``modified`` or ``deleted``."""
+
+    op: Operation
 
 
 @runtime_checkable
@@ -70,6 +77,12 @@ class CatalogBackend(Protocol):
         limit: int = 10,
     ) -> list[SearchHit]:
         """Return the entries that answer *query* best."""
+
+    def create_snapshot(self, name: str) -> str:
+        """Take a snapshot and return its id."""
+
+    def get_changed_entries(self, since_snapshot_id: str | None = None) -> list[ChangedEntry]:
+        """Return the live entries that were added or modified since a snapshot."""
 
     def close(self) -> None:
         """Close what the catalog opened; idempotent."""

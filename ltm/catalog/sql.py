@@ -10,10 +10,12 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from ltm.catalog.base import Catalog, CatalogStatistics, LogicalTable
+from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal, decide_deletion, decide_put, decide_removal
 from ltm.catalog.conditions import compile_filter
 from ltm.catalog.database import Database, in_chunks
+from ltm.catalog.primitives import CatalogStatistics, LogicalTable
+from ltm.catalog.sql_history import SQLHistory
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
@@ -62,6 +64,10 @@ class SQLCatalog(Catalog):
             language=language,
             clock=self.clock,
         )
+
+    @property
+    def history(self) -> SQLHistory:
+        return SQLHistory(self)
 
     def close(self) -> None:
         if self._owns_database:

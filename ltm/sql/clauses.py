@@ -26,23 +26,22 @@ TABLES: Table = Base.metadata.tables[LogicalTableModel.__tablename__]
 SNAPSHOTS: Table = Base.metadata.tables[SnapshotModel.__tablename__]
 DELETIONS: Table = Base.metadata.tables[PayloadDeletionModel.__tablename__]
 
-ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [
-    ENTRIES.c[name]
-    for name in (
-        "id",
-        "key",
-        "content_hash",
-        "storage_uri",
-        "byte_size",
-        "inlined_value",
-        "metadata",
-        "expires_at",
-        "begin_seq",
-        "created_at",
-        "updated_at",
-    )
-]
-"""In the order in which rows are read everywhere."""
+ROW_COLUMNS = (
+    "id",
+    "key",
+    "content_hash",
+    "storage_uri",
+    "byte_size",
+    "inlined_value",
+    "metadata",
+    "expires_at",
+    "begin_seq",
+    "created_at",
+    "updated_at",
+)
+"""The order in which rows are read everywhere."""
+
+ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS]
 
 
 def in_scope(of: Table) -> ColumnElement[bool]:

@@ -7,15 +7,22 @@ machinery would cost several times the statement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, cast
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import Dialect
-from sqlalchemy.sql import ClauseElement, Select
+from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.selectable import SelectBase
+
+if TYPE_CHECKING:
+    from ltm.sql.dialects import SQLDialect
 
 Processor = Callable[[Any], Any]
 Row = tuple[Any, ...]
+
+MAX_SHAPES = 256
+"""How many statements of varying shape are kept compiled."""
 
 
 class CompiledStatement:
@@ -40,7 +47,7 @@ class CompiledStatement:
             )
             for name in names or ()
         ]
-        columns = statement.selected_columns if isinstance(statement, Select) else ()
+        columns = statement.selected_columns if isinstance(statement, SelectBase) else ()
         self._readers: list[tuple[int, Processor]] = []
         for index, column in enumerate(columns):
             reader = column.type.dialect_impl(dialect).result_processor(dialect, None)
@@ -64,6 +71,46 @@ class CompiledStatement:
         for index, reader in self._readers:
             values[index] = reader(values[index])
         return tuple(values)
+
+
+class HasDialect(Protocol):
+    """What :class:`CompiledOnce` needs to know of its owner."""
+
+    dialect: SQLDialect
+
+
+class CompiledOnce:
+    """Decorates a method that builds a statement: it is compiled when it is first asked for."""
+
+    def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
+        self._build = build
+        self.__doc__ = build.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: HasDialect, owner: type) -> CompiledStatement:
+        compiled = CompiledStatement(self._build(instance), instance.dialect.sqlalchemy())
+        instance.__dict__[self._name] = compiled
+        return compiled
+
+
+class ShapedStatements:
+    """Statements that come in many shapes, the latest of them kept compiled."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._compiled: dict[Hashable, CompiledStatement] = {}
+
+    def get(self, shape: Hashable, build: Callable[[], ClauseElement]) -> CompiledStatement:
+        """Return the statement of this *shape*, which *build* makes if it is new."""
+        found = self._compiled.get(shape)
+        if found is None:
+            if len(self._compiled) >= MAX_SHAPES:
+                self._compiled.clear()
+            found = CompiledStatement(build(), self._dialect)
+            self._compiled[shape] = found
+        return found
 
 
 class Session:

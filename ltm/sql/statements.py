@@ -6,11 +6,9 @@ Every statement that reads entries takes ``now`` and sees only those that exist 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
 from typing import Any
 
 from sqlalchemy import (
-    ClauseElement,
     Delete,
     Integer,
     Select,
@@ -42,27 +40,8 @@ from ltm.sql.clauses import (
 )
 from ltm.sql.columns import UTCDateTime
 from ltm.sql.dialects import SQLDialect
-from ltm.sql.execution import CompiledStatement
+from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
 from ltm.sql.migrate import VERSION
-
-MAX_SHAPES = 256
-"""How many statements of varying shape are kept compiled."""
-
-
-class _Compiled:
-    """A statement of :class:`Statements`, built and compiled when it is first asked for."""
-
-    def __init__(self, build: Callable[[Statements], ClauseElement]) -> None:
-        self._build = build
-        self.__doc__ = build.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: Statements, owner: type) -> CompiledStatement:
-        compiled = CompiledStatement(self._build(instance), instance.dialect.sqlalchemy())
-        instance.__dict__[self._name] = compiled
-        return compiled
 
 
 class Statements:
@@ -70,37 +49,26 @@ class Statements:
 
     def __init__(self, dialect: SQLDialect) -> None:
         self.dialect = dialect
-        self._shaped: dict[Hashable, CompiledStatement] = {}
-
-    def _compile_shaped(
-        self, shape: Hashable, build: Callable[[], Select[Any]]
-    ) -> CompiledStatement:
-        found = self._shaped.get(shape)
-        if found is None:
-            if len(self._shaped) >= MAX_SHAPES:
-                self._shaped.clear()
-            found = CompiledStatement(build(), self.dialect.sqlalchemy())
-            self._shaped[shape] = found
-        return found
+        self._shaped = ShapedStatements(dialect.sqlalchemy())
 
     # Schema and logical tables
 
-    @_Compiled
+    @CompiledOnce
     def has_table(self) -> Select[Any]:
         """A row if there is a table ``name``."""
         return self.dialect.has_table()
 
-    @_Compiled
+    @CompiledOnce
     def select_revision(self) -> Select[Any]:
         """The revision that the schema is at."""
         return select(VERSION.c.version_num)
 
-    @_Compiled
+    @CompiledOnce
     def insert_table(self) -> Insert:
         """Make a logical table unless it is there."""
         return self.dialect.insert_new(TABLES)
 
-    @_Compiled
+    @CompiledOnce
     def select_table(self) -> Select[Any]:
         """Storage prefix, inline threshold and language of ``table``."""
         columns = TABLES.c.storage_prefix, TABLES.c.inline_threshold, TABLES.c.language
@@ -108,12 +76,12 @@ class Statements:
 
     # Reads
 
-    @_Compiled
+    @CompiledOnce
     def select_entry(self) -> Select[Any]:
         """The live entry ``id``."""
         return select(*ENTRY_COLUMNS).where(ENTRIES.c.id == bindparam("id"), is_live())
 
-    @_Compiled
+    @CompiledOnce
     def select_entries(self) -> Select[Any]:
         """The live entries among ``ids``, in no order."""
         return select(*ENTRY_COLUMNS).where(self.dialect.is_among(ENTRIES.c.id, "ids"), is_live())
@@ -138,7 +106,7 @@ class Statements:
                 statement = statement.where(condition.clause)
             return statement.order_by(ENTRIES.c.key).limit(bindparam("limit", type_=Integer))
 
-        return self._compile_shaped(("by_key", bounded, condition and condition.shape), build)
+        return self._shaped.get(("by_key", bounded, condition and condition.shape), build)
 
     def select_newest(
         self, condition: Condition | None, driver: Condition | None
@@ -173,9 +141,9 @@ class Statements:
             )
 
         shape = ("newest", condition and condition.shape, driver and driver.shape)
-        return self._compile_shaped(shape, build)
+        return self._shaped.get(shape, build)
 
-    @_Compiled
+    @CompiledOnce
     def select_statistics(self) -> Select[Any]:
         """Counts and bytes of the live entries, and how many have expired but are still there."""
         live, inlined = is_live(), ENTRIES.c.storage_uri.is_(None)
@@ -190,7 +158,7 @@ class Statements:
 
     # Writes
 
-    @_Compiled
+    @CompiledOnce
     def select_current(self) -> Select[Any]:
         """Snapshot counters of ``table`` beside its rows among ``ids``, expired ones too.
 
@@ -212,7 +180,7 @@ class Statements:
             .where(TABLES.c.name == bindparam("table"))
         )
 
-    @_Compiled
+    @CompiledOnce
     def upsert_entry(self) -> Insert:
         """Write an entry; every column but its identity is replaced."""
         columns = [column.name for column in ENTRIES.c]
@@ -220,7 +188,7 @@ class Statements:
         changed = [name for name in columns if name not in identity]
         return self.dialect.upsert(ENTRIES, columns, keys=["id"], changed=changed)
 
-    @_Compiled
+    @CompiledOnce
     def upsert_search(self) -> Insert:
         """Write the analysed words of an entry."""
         return self.dialect.upsert(
@@ -231,22 +199,22 @@ class Statements:
             unless_equal="text",
         )
 
-    @_Compiled
+    @CompiledOnce
     def delete_search(self) -> Delete:
         """Forget the words of the entries ``ids``."""
         return delete(SEARCH).where(self.dialect.is_among(SEARCH.c.entry_id, "ids"))
 
-    @_Compiled
+    @CompiledOnce
     def insert_metadata(self) -> Insert:
         """Write one row of an entry's metadata."""
         return insert(METADATA)
 
-    @_Compiled
+    @CompiledOnce
     def delete_metadata(self) -> Delete:
         """Forget the metadata rows of the entries ``ids``."""
         return delete(METADATA).where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
 
-    @_Compiled
+    @CompiledOnce
     def touch_metadata(self) -> Update:
         """Carry an entry's new ``updated_at`` into its metadata rows."""
         return (
@@ -255,12 +223,12 @@ class Statements:
             .values(updated_at=bindparam("touched_at", type_=UTCDateTime))
         )
 
-    @_Compiled
+    @CompiledOnce
     def delete_entries(self) -> Delete:
         """Delete the entries ``ids`` with their words and metadata rows."""
         return delete(ENTRIES).where(self.dialect.is_among(ENTRIES.c.id, "ids"))
 
-    @_Compiled
+    @CompiledOnce
     def keep_versions(self) -> Insert:
         """Copy the entries ``ids`` to the versions, superseded at ``end_seq``."""
         shared = [column.name for column in VERSIONS.c if column.name != "end_seq"]
@@ -270,7 +238,7 @@ class Statements:
         ).where(self.dialect.is_among(ENTRIES.c.id, "ids"))
         return insert(VERSIONS).from_select([*shared, "end_seq"], rows)
 
-    @_Compiled
+    @CompiledOnce
     def select_expired(self) -> Select[Any]:
         """Up to ``limit`` expired entries, those that expired first coming first."""
         return (
@@ -280,19 +248,19 @@ class Statements:
             .limit(bindparam("limit", type_=Integer))
         )
 
-    @_Compiled
+    @CompiledOnce
     def count_expired(self) -> Select[Any]:
         """How many expired entries are still there."""
         return select(func.count()).select_from(ENTRIES).where(in_scope(ENTRIES), has_expired())
 
     # Payload deletions
 
-    @_Compiled
+    @CompiledOnce
     def schedule_deletion(self) -> Insert:
         """Remember that a payload is to be deleted."""
         return self.dialect.insert_new(DELETIONS)
 
-    @_Compiled
+    @CompiledOnce
     def select_deletable(self) -> Select[Any]:
         """The scheduled payloads among ``uris`` that no entry and no version names."""
         uri = DELETIONS.c.storage_uri
@@ -302,7 +270,7 @@ class Statements:
             ~exists().where(VERSIONS.c.storage_uri == uri),
         )
 
-    @_Compiled
+    @CompiledOnce
     def select_deletions(self) -> Select[Any]:
         """Up to ``limit`` scheduled payloads from ``prefix`` to ``prefix_end``, after ``after``."""
         uri = DELETIONS.c.storage_uri
@@ -315,21 +283,21 @@ class Statements:
             .limit(bindparam("limit", type_=Integer))
         )
 
-    @_Compiled
+    @CompiledOnce
     def forget_deletions(self) -> Delete:
         """Strike the payloads ``uris`` off the schedule."""
         return delete(DELETIONS).where(self.dialect.is_among(DELETIONS.c.storage_uri, "uris"))
 
     # Search
 
-    @_Compiled
+    @CompiledOnce
     def select_collection_size(self) -> Select[Any]:
         """How many documents the table has, and their words in all, expired ones included."""
         return select(func.count(), func.coalesce(func.sum(SEARCH.c.length), 0)).where(
             in_scope(SEARCH)
         )
 
-    @_Compiled
+    @CompiledOnce
     def select_expired_size(self) -> Select[Any]:
         """The same for those documents whose entry has expired."""
         return (
@@ -339,7 +307,7 @@ class Statements:
             .where(in_scope(ENTRIES), has_expired())
         )
 
-    @_Compiled
+    @CompiledOnce
     def select_postings(self) -> Select[Any]:
         """Term, entry id, length and frequency of the words ``terms`` in live entries."""
         expired = select(ENTRIES.c.id).where(in_scope(ENTRIES), has_expired())
@@ -364,4 +332,4 @@ class Statements:
             return statement if condition is None else statement.where(condition.clause)
 
         shape = ("allowed", phrases, exclusions, condition and condition.shape)
-        return self._compile_shaped(shape, build)
+        return self._shaped.get(shape, build)

@@ -1,0 +1,164 @@
+"""What a database has to say to be a catalog: a few typed primitives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import NamedTuple, Self
+
+from ltm.catalog.commit import Outcome, Put, Removal
+from ltm.catalog.history import History
+from ltm.clock import Clock, utc_now
+from ltm.entry import EntryRow
+from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
+from ltm.search.analysis import Question, get_analyzer
+from ltm.search.filters import Filter
+
+
+class LogicalTable(NamedTuple):
+    """The defaults of a logical table, fixed when it was made."""
+
+    name: str
+    storage_prefix: str
+    """First segment of the path of every payload of this table, shared with no other."""
+    inline_threshold: int
+    language: str
+
+
+class CatalogStatistics(NamedTuple):
+    """Counts over one logical table at one instant."""
+
+    entries: int
+    inlined: int
+    total_bytes: int
+    inlined_bytes: int
+    expired: int
+    """Expired entries that are still to be cleaned up; in none of the other numbers."""
+
+
+class CatalogPrimitives(ABC):
+    """A catalog bound to one logical table of one tenant: what a database has to say."""
+
+    def __init__(
+        self,
+        *,
+        table: str = DEFAULT_TABLE,
+        tenant: str = "",
+        inline_threshold: int = 1024,
+        language: str = "english",
+        clock: Clock = utc_now,
+    ) -> None:
+        """Bind to *table*; nothing is opened until first use.
+
+        Args:
+            table: Logical table, made on first use.
+            tenant: Name of the tenant, empty for none.
+            inline_threshold: For a table that is made: values below this many bytes are inlined.
+            language: For a table that is made: the language of its search words.
+            clock: Tells the time.
+        """
+        self.table_name = validate_name(table, "table")
+        self.tenant = validate_name(tenant, "tenant") if tenant else ""
+        self.language = get_analyzer(language).language
+        self.inline_threshold = inline_threshold
+        self.clock = clock
+
+    @abstractmethod
+    def bind(self, table: str, *, inline_threshold: int, language: str) -> CatalogPrimitives:
+        """Return a catalog of another logical *table* in the same database.
+
+        It shares connections with this one; closing it closes nothing.
+        """
+
+    @abstractmethod
+    def table(self) -> LogicalTable:
+        """Return the logical table, made now if it isn't there; remembered afterwards."""
+
+    @abstractmethod
+    def read(self, key: str, now: datetime) -> EntryRow | None:
+        """Return the row of *key* that is live at *now*, or None, in one round trip."""
+
+    @abstractmethod
+    def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
+        """Return the live rows of *keys* by key; one round trip for every 500."""
+
+    @abstractmethod
+    def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
+        """Carry out *changes* of distinct keys in one transaction; all or none.
+
+        The rules are those of :mod:`ltm.catalog.commit`. Outcomes are in the order of *changes*.
+
+        Raises:
+            ConflictError: A condition of one of them does not hold.
+            CatalogUnavailableError: Nothing is known to be written.
+        """
+
+    @abstractmethod
+    def rows_by_key(
+        self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
+    ) -> list[EntryRow]:
+        """Return up to *limit* live rows that begin with *prefix*, above *after*, in key order."""
+
+    @abstractmethod
+    def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
+        """Return up to *limit* live rows by ``updated_at``, then id, both descending."""
+
+    @abstractmethod
+    def rows_found(
+        self, question: Question, limit: int, condition: Filter | None, now: datetime
+    ) -> list[tuple[EntryRow, float]]:
+        """Return up to *limit* live rows that answer *question*, with scores, best first."""
+
+    @abstractmethod
+    def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
+        """Delete up to *limit* expired rows in one transaction, the earliest expired first."""
+
+    @abstractmethod
+    def statistics(self, now: datetime) -> CatalogStatistics:
+        """Return the counts of the logical table."""
+
+    @abstractmethod
+    def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
+        """Return those scheduled payloads among *uris* that no row and no version names."""
+
+    @abstractmethod
+    def forget_deletions(self, uris: Sequence[str]) -> None:
+        """Strike payloads that are deleted off the schedule."""
+
+    @abstractmethod
+    def scheduled_deletions(self, after: str, limit: int) -> list[str]:
+        """Return up to *limit* payloads of this table scheduled for deletion, above *after*."""
+
+    @property
+    @abstractmethod
+    def history(self) -> History:
+        """The snapshots of the logical table."""
+
+    @abstractmethod
+    def probe(self, now: datetime) -> None:
+        """Write, read and delete a row in one committed transaction that nobody else sees.
+
+        Raises:
+            CatalogUnavailableError: It did not work.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what this catalog opened; idempotent."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def entry_id(self, key: str) -> str:
+        """Return the id of *key* in this table."""
+        return generate_entry_id(key, table=self.table_name, tenant=self.tenant)

@@ -1,0 +1,99 @@
+"""Snapshots in SQL."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ltm.catalog.database import IDS_PER_STATEMENT, in_chunks
+from ltm.catalog.history import History, Snapshot
+from ltm.entry import EntryRow
+from ltm.keys import prefix_upper_bound
+
+if TYPE_CHECKING:
+    from ltm.catalog.sql import SQLCatalog
+
+
+class SQLHistory(History):
+    """The snapshots of a SQL catalog's table."""
+
+    def __init__(self, catalog: SQLCatalog) -> None:
+        self._catalog = catalog
+        self._database = catalog.database
+        self._statements = catalog.database.history
+        self._scope = {"tenant": catalog.tenant, "table": catalog.table_name}
+
+    def create(self, name: str, now: datetime) -> Snapshot:
+        self._catalog.table()
+        with self._database.writing() as session:
+            row = session.row(self._statements.lock_table, self._scope)
+            assert row is not None  # noqa: S101 -- the table was made above
+            counts = session.rows(
+                self._database.statements.select_statistics, self._scope | {"now": now}
+            )[0]
+            snapshot = Snapshot(
+                id=secrets.token_hex(16),
+                name=name,
+                seq=row[0],
+                entry_count=int(counts[0]),
+                total_bytes=int(counts[2]),
+                created_at=now,
+            )
+            names = {"tenant_id": self._catalog.tenant, "table_name": self._catalog.table_name}
+            session.run(self._statements.insert_snapshot, snapshot._asdict() | names)
+            session.run(self._statements.advance, self._scope)
+        return snapshot
+
+    def snapshots(self) -> list[Snapshot]:
+        rows = self._database.rows(self._statements.select_snapshots, self._scope)
+        return [Snapshot._make(row) for row in rows]
+
+    def expire(self, snapshot: Snapshot, now: datetime) -> list[str]:
+        freed: list[str] = []
+        with self._database.writing() as session:
+            session.row(self._statements.lock_table, self._scope)
+            session.run(self._statements.delete_snapshot, {"id": snapshot.id})
+            unseen = self._scope | {"limit": IDS_PER_STATEMENT}
+            while versions := session.rows(self._statements.select_unseen_versions, unseen):
+                uris = [uri for _, _, uri in versions if uri is not None]
+                session.run_many(
+                    self._database.statements.schedule_deletion,
+                    [{"storage_uri": uri, "scheduled_at": now} for uri in uris],
+                )
+                session.run_many(
+                    self._statements.delete_version,
+                    [{"id": identity, "begin_seq": begin} for identity, begin, _ in versions],
+                )
+                freed += uris
+        return freed
+
+    def rows_as_of(self, snapshot: Snapshot, prefix: str, after: str, limit: int) -> list[EntryRow]:
+        prefix_end = prefix_upper_bound(prefix)
+        statement = self._statements.select_as_of(bounded=prefix_end is not None)
+        bounds = {"prefix": prefix, "prefix_end": prefix_end, "after": after, "limit": limit}
+        rows = self._database.rows(statement, self._at(snapshot) | bounds)
+        return [EntryRow._make(row) for row in rows]
+
+    def read_as_of(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, EntryRow]:
+        found: dict[str, EntryRow] = {}
+        for chunk in in_chunks(keys):
+            ids = self._database.dialect.bind_list([self._catalog.entry_id(key) for key in chunk])
+            bound = self._at(snapshot) | {"ids": ids}
+            for row in self._database.rows(self._statements.select_as_of_ids, bound):
+                found[row[1]] = EntryRow._make(row)
+        return found
+
+    def read_live(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
+        return self._catalog.read_many(keys, now)
+
+    def rows_live(self, prefix: str, after: str, limit: int, now: datetime) -> list[EntryRow]:
+        return self._catalog.rows_by_key(prefix, after, limit, None, now)
+
+    def keys_changed(self, snapshot: Snapshot, after: str, limit: int, now: datetime) -> list[str]:
+        bound = self._at(snapshot) | {"after": after, "limit": limit, "now": now}
+        return [key for (key,) in self._database.rows(self._statements.select_changed_keys, bound)]
+
+    def _at(self, snapshot: Snapshot) -> dict[str, Any]:
+        return self._scope | {"seq": snapshot.seq, "at": snapshot.created_at}
