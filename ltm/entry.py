@@ -98,7 +98,7 @@ def resolve_expiry(
         ttl: Seconds, int or float, above 0.
         expires_at: An aware datetime; it may lie in the past.
         metadata: Where neither is given, ``_cache_expires_at`` or ``expires_at`` (ISO 8601 with an
-            offset) or ``ttl`` (seconds) in it count, in this order; null there means never.
+            offset) or ``ttl`` (seconds) in it count: the first that is there; null means never.
 
     Raises:
         ValidationError: Rubbish in any of these, or both *ttl* and *expires_at*.
@@ -109,11 +109,13 @@ def resolve_expiry(
         return _after(now, ttl, "ttl")
     if expires_at is not None:
         return require_utc(expires_at, "expires_at")
-    for name in ("_cache_expires_at", "expires_at"):
-        if metadata and metadata.get(name) is not None:
-            return _parse_instant(metadata[name], f"metadata.{name}")
-    if metadata and metadata.get("ttl") is not None:
-        return _after(now, metadata["ttl"], "metadata.ttl")
+    for name in ("_cache_expires_at", "expires_at", "ttl"):
+        if metadata and name in metadata:
+            given = metadata[name]
+            if given is None:
+                return None
+            where = f"metadata.{name}"
+            return _after(now, given, where) if name == "ttl" else _parse_instant(given, where)
     return None
 
 

@@ -15,6 +15,11 @@ from typing import Any
 
 from ltm.errors import IntegrityError, SerializationError
 
+MAX_DEPTH = 500
+"""How deep a value may be nested: half of the interpreter's recursion limit is left to callers."""
+
+_TOO_DEEP = "is nested too deeply"
+
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 _raw_decode = json.JSONDecoder().raw_decode
 
@@ -25,13 +30,13 @@ def canonical_json(value: object) -> str:
     Raises:
         SerializationError: The value would not come back as it is: a type that JSON does not have,
             NaN or an infinity, a key that is not a string, an integer past the interpreter's digit
-            limit, or nesting past its recursion limit. The message names the path.
+            limit, or nesting deeper than 500. The message names the path.
     """
     try:
         text = _encode(value)
         # The encoder writes tuples as lists and numbers as keys without a word, and a pair of
         # surrogates as the character it would encode. Reading the text back finds them all.
-        if json.loads(text) == value:
+        if json.loads(text) == value and not _is_too_deep(text, value):
             return text
     except (TypeError, ValueError, RecursionError) as error:
         path, reason = _find_fault(value)
@@ -84,6 +89,13 @@ def parse(text: str, *, where: str) -> Any:
     return value
 
 
+def _is_too_deep(text: str, value: object) -> bool:
+    """Return whether *value* is nested deeper than a reader with little stack left could follow."""
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    return any(reason == _TOO_DEEP for _, reason in _faults(value))
+
+
 def _find_fault(value: object) -> tuple[str, str]:
     for path, fault in _faults(value):
         return path, fault
@@ -98,8 +110,8 @@ def _faults(value: object) -> Iterator[tuple[str, str]]:
         if isinstance(item, list | dict):
             if id(item) in ancestors:
                 yield path, "contains itself"
-            elif len(ancestors) > 200:
-                yield path, "is nested too deeply"
+            elif len(ancestors) >= MAX_DEPTH:
+                yield f"{path[:60]}...", _TOO_DEEP
             else:
                 pending.extend(_children(path, item, ancestors | {id(item)}))
                 for key in item if isinstance(item, dict) else ():

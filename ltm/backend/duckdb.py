@@ -101,7 +101,7 @@ class DuckDBLTMBackend(LTMBackend):
             inline_threshold=inline_threshold,
             language=catalog.language if language is None else language,
         )
-        self._clock = clock or catalog.clock
+        self.clock = clock or catalog.clock
         self._closing: list[Callable[[], None]] = [catalog.close] if owns_catalog else []
         if store is None:
             store = open_payload_store(
@@ -109,12 +109,12 @@ class DuckDBLTMBackend(LTMBackend):
             )
             self._closing.append(store.close)
         self.payloads = store
-        self._reader = ValueReader(self.catalog, store, self._clock, verify=verify_reads)
+        self._reader = ValueReader(self.catalog, store, self.clock, verify=verify_reads)
         self._writer = EntryWriter(
             self.catalog,
             store,
             get_codec(payload_format),
-            self._clock,
+            self.clock,
             inline_threshold=inline_threshold,
             enable_fts=enable_fts,
         )
@@ -171,7 +171,7 @@ class DuckDBLTMBackend(LTMBackend):
         self._require_open()
         identity = self.catalog.entry_id(validate_key(key))
         removal = Removal(id=identity, key=key, if_match=if_match)
-        (outcome,) = self.catalog.write([removal], self._clock())
+        (outcome,) = self.catalog.write([removal], self.clock())
         self._free([outcome])
         return DeleteAnswer(success=True, deleted=outcome.deleted, key=key)
 
@@ -211,7 +211,7 @@ class DuckDBLTMBackend(LTMBackend):
     ) -> SearchAnswer:
         self._require_open()
         hits = self.catalog.find(
-            query, parse_filter(metadata_filter), validate_limit(limit), self._clock()
+            query, parse_filter(metadata_filter), validate_limit(limit), self.clock()
         )
         scores = {row.key: score for row, score in hits}
         entries = self._reader.read_rows([row for row, _ in hits])
@@ -251,7 +251,7 @@ class DuckDBLTMBackend(LTMBackend):
         if isinstance(keys, str):
             raise ValidationError("keys: expected a list of keys, got str")
         wanted = list(dict.fromkeys(validate_key(key) for key in keys))
-        rows = self.catalog.read_many(wanted, self._clock())
+        rows = self.catalog.read_many(wanted, self.clock())
         entries = self._reader.read_rows([rows[key] for key in wanted if key in rows])
         seen = {entry.row.key for entry in entries}
         whole = {entry.row.key: entry for entry in entries if entry.error is None}
@@ -271,7 +271,7 @@ class DuckDBLTMBackend(LTMBackend):
         deleted, failures = 0, []
         while remaining > 0:
             size = min(remaining, EXPIRED_PER_COMMIT)
-            outcomes = self.catalog.remove_expired(size, self._clock())
+            outcomes = self.catalog.remove_expired(size, self.clock())
             failures += self._free(outcomes)
             deleted += len(outcomes)
             remaining -= size
@@ -280,7 +280,7 @@ class DuckDBLTMBackend(LTMBackend):
         return CleanupAnswer(
             success=True,
             deleted=deleted,
-            remaining=self.catalog.statistics(self._clock()).expired,
+            remaining=self.catalog.statistics(self.clock()).expired,
             errors=[describe_failure(uri, error) for uri, error in failures],
         )
 
@@ -291,7 +291,7 @@ class DuckDBLTMBackend(LTMBackend):
     @answering
     def stats(self) -> StatsAnswer:
         self._require_open()
-        counts = self.catalog.statistics(self._clock())
+        counts = self.catalog.statistics(self.clock())
         return StatsAnswer(
             success=True,
             table=self.catalog.table_name,
@@ -307,7 +307,7 @@ class DuckDBLTMBackend(LTMBackend):
     @answering
     def health_check(self) -> HealthAnswer:
         self._require_open()
-        catalog_error = check_catalog(self.catalog, self._clock())
+        catalog_error = check_catalog(self.catalog, self.clock())
         store_error = check_store(self.payloads)
         error = catalog_error or store_error
         if error is not None and self.raise_errors:

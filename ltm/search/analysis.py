@@ -339,7 +339,7 @@ def _strings(key: str, value: JSONValue) -> Iterator[str]:
             if isinstance(item, str):
                 yield item
             elif isinstance(item, dict):
-                # In the order of the canonical JSON, so that stored text gives the same words again.
+                # As in the canonical JSON, so that the stored text gives the same words again.
                 pending.append(iter([item[name] for name in sorted(item)]))
                 break
             elif isinstance(item, list):

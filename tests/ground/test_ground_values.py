@@ -79,6 +79,20 @@ def test_the_path_of_a_fault_is_exact(value: Any, path: str) -> None:
     assert caught.value.path == path
 
 
+@pytest.mark.parametrize("member", [lambda deep: [deep], lambda deep: {"a": deep, "b": 0}])
+def test_nesting_is_refused_before_a_reader_could_fail_on_it(member: Any) -> None:
+    deep: Any = 1
+    for _ in range(500):
+        deep = member(deep)
+    assert canonical_json(deep)
+    with pytest.raises(SerializationError, match="is nested too deeply"):
+        canonical_json(member(deep))
+
+
+def test_many_lists_side_by_side_are_not_deep() -> None:
+    assert canonical_json([[{}]] * 2000)
+
+
 def test_ids_of_tables_and_tenants_never_meet() -> None:
     assert generate_entry_id("k") == hashlib.sha256(b"k").hexdigest()
     ids = {
@@ -128,7 +142,7 @@ def test_arguments_win_over_metadata_and_null_there_is_never() -> None:
     assert resolve_expiry(NOW, ttl=5, metadata=metadata) == NOW + timedelta(seconds=5)
     assert resolve_expiry(NOW, metadata=metadata) == datetime(2031, 1, 1, tzinfo=UTC)
     assert resolve_expiry(NOW, metadata={"ttl": 0.5}) == NOW + timedelta(seconds=0.5)
-    assert resolve_expiry(NOW, metadata={"ttl": None, "_cache_expires_at": None}) is None
+    assert resolve_expiry(NOW, metadata={"ttl": 5, "_cache_expires_at": None}) is None
     assert resolve_expiry(NOW) is None
 
 
