@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
-from ltm.catalog.base import Catalog
 from ltm.clock import Clock
 from ltm.entry import EntryRow, JSONValue
 from ltm.errors import LTMError, PayloadError, PayloadNotFoundError
@@ -13,8 +13,15 @@ from ltm.hashing import parse, parse_verified
 from ltm.payload.base import PayloadStore
 from ltm.payload.codecs import codec_for_path
 
+MAX_WINDOW = 500
+"""How many rows are read together at most."""
+
 MAX_PURSUITS = 100
 """How often a reader follows a row that writers keep replacing under it."""
+
+
+ReadMany = Callable[[Sequence[str], datetime], dict[str, EntryRow]]
+"""Returns the rows of keys that are there at an instant, by key."""
 
 
 class ReadEntry(NamedTuple):
@@ -29,21 +36,21 @@ class ValueReader:
     """Reads the values that rows name, at most one object each, hashes verified."""
 
     def __init__(
-        self, catalog: Catalog, store: PayloadStore, clock: Clock, *, verify: bool
+        self, store: PayloadStore, read_many: ReadMany, clock: Clock, *, verify: bool
     ) -> None:
-        self._catalog = catalog
+        """Read payloads from *store*, and rows that changed meanwhile with *read_many*."""
         self._store = store
+        self._read_many = read_many
         self._clock = clock
         self._verify = verify
 
-    def read(self, key: str) -> ReadEntry | None:
-        """Return the live entry of *key*, or None.
+    def read(self, row: EntryRow | None) -> ReadEntry | None:
+        """Return *row* with its value; None for none, or if its key was deleted meanwhile.
 
         Raises:
             PayloadError: The payload could not be read; PayloadNotFoundError: it is gone.
             IntegrityError: What was read is not what was written.
         """
-        row = self._catalog.read(key, self._clock())
         if row is None:
             return None
         if row.storage_uri is None:
@@ -71,16 +78,17 @@ class ValueReader:
                 found[row.key] = ReadEntry(row, None, _gone(row))
         return [found[row.key] for row in rows if row.key in found]
 
-    def pages(self, prefix: str, page_size: int) -> Iterator[list[ReadEntry]]:
-        """Yield all live entries under *prefix* in key order, a page at a time."""
-        after = ""
-        while True:
-            rows = self._catalog.rows_by_key(prefix, after, page_size, None, self._clock())
-            for window in _windows(rows, self._store.max_workers):
-                yield self.read_rows(window)
-            if len(rows) < page_size:
-                return
-            after = rows[-1].key
+    def stream(self, rows: Iterable[EntryRow]) -> Iterator[ReadEntry]:
+        """Yield *rows* with their values, few payloads in memory at a time.
+
+        Raises:
+            LTMError: A value could not be read.
+        """
+        for window in _windows(rows, self._store.max_workers):
+            for entry in self.read_rows(window):
+                if entry.error is not None:
+                    raise entry.error
+                yield entry
 
     def _read_once(self, rows: Sequence[EntryRow], found: dict[str, ReadEntry]) -> list[EntryRow]:
         """Read each row's value into *found*; return the rows whose payload is gone."""
@@ -105,8 +113,7 @@ class ValueReader:
         self, missing: Sequence[EntryRow], found: dict[str, ReadEntry]
     ) -> list[EntryRow]:
         """Return the rows that replaced the *missing* ones; the others are lost or deleted."""
-        now = self._clock()
-        present = self._catalog.read_many([row.key for row in missing], now)
+        present = self._read_many([row.key for row in missing], self._clock())
         replaced: list[EntryRow] = []
         for row in missing:
             current = present.get(row.key)
@@ -145,14 +152,15 @@ def _gone(row: EntryRow) -> PayloadNotFoundError:
     return PayloadNotFoundError(f"entry {row.key!r}: payload {row.storage_uri!r} is gone")
 
 
-def _windows(rows: Sequence[EntryRow], size: int) -> Iterator[Sequence[EntryRow]]:
-    """Yield *rows* in runs with at most *size* payloads in each, so that few are in memory."""
-    start = payloads = 0
-    for index, row in enumerate(rows):
-        if row.storage_uri is not None:
-            payloads += 1
-        if payloads > size:
-            yield rows[start:index]
-            start, payloads = index, 1
-    if rows:
-        yield rows[start:]
+def _windows(rows: Iterable[EntryRow], size: int) -> Iterator[list[EntryRow]]:
+    """Yield *rows* in runs with at most *size* payloads in each."""
+    window: list[EntryRow] = []
+    payloads = 0
+    for row in rows:
+        window.append(row)
+        payloads += row.storage_uri is not None
+        if payloads >= size or len(window) >= MAX_WINDOW:
+            yield window
+            window, payloads = [], 0
+    if window:
+        yield window

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, StaleEntryError, require_conditions, same_terms
@@ -52,6 +52,31 @@ class Condition(NamedTuple):
     based_on: EntryRow | None = None
 
 
+class Aftermath(Protocol):
+    """Sees to payloads after a catalog transaction."""
+
+    def wrote(self, paths: Sequence[str]) -> None:
+        """Take note of payloads that were written for a commit to come."""
+
+    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
+        """Delete payloads that the catalog has scheduled; return those that stay, and why."""
+
+
+class ImmediateAftermath:
+    """Frees payloads at once: the catalog commits every write by itself."""
+
+    def __init__(self, catalog: Catalog, store: PayloadStore) -> None:
+        self._catalog = catalog
+        self._store = store
+
+    def wrote(self, paths: Sequence[str]) -> None:
+        """Nothing to remember: whoever wrote them knows what became of the commit."""
+
+    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
+        """Delete scheduled payloads now, best effort."""
+        return delete_scheduled(self._catalog, self._store, paths)
+
+
 class EntryWriter:
     """Writes entries to a catalog and a payload store so that both always agree."""
 
@@ -61,6 +86,7 @@ class EntryWriter:
         store: PayloadStore,
         codec: Codec,
         clock: Clock,
+        aftermath: Aftermath,
         *,
         inline_threshold: int,
         enable_fts: bool,
@@ -69,6 +95,7 @@ class EntryWriter:
         self._store = store
         self._codec = codec
         self._clock = clock
+        self._aftermath = aftermath
         self._inline_threshold = inline_threshold
         self._enable_fts = enable_fts
 
@@ -209,8 +236,8 @@ class EntryWriter:
             raise
         kept = {outcome.storage_uri for outcome in outcomes}
         drop_unreferenced(self._store, [path for path in written if path not in kept])
-        freed = [outcome.freed for outcome in outcomes if outcome.freed is not None]
-        delete_scheduled(self._catalog, self._store, freed)
+        self._aftermath.wrote([path for path in written if path in kept])
+        self._aftermath.free([each.freed for each in outcomes if each.freed is not None])
         return outcomes
 
     def _put(

@@ -6,14 +6,16 @@ with the conformance suite in :mod:`ltm.testing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from ltm.catalog.commit import Put, Removal
+from ltm.catalog.history import PAGE_SIZE
 from ltm.catalog.primitives import CatalogPrimitives
 from ltm.catalog.protocol import ChangedEntry, SearchHit, TrackAnswer
 from ltm.catalog.tracking import build_put
+from ltm.clock import Clock
 from ltm.entry import MISSING, Entry, EntryRow, JSONValue
 from ltm.errors import ValidationError
 from ltm.hashing import parse
@@ -207,8 +209,18 @@ class Catalog(CatalogPrimitives):
     def _put(self, now: datetime, fields: Mapping[str, Any]) -> Put:
         return build_put(self.entry_id, self.table().language, now, fields)
 
+    def iterate(self, prefix: str, clock: Clock) -> Iterator[EntryRow]:
+        """Yield every live row under *prefix* in key order, read in pages."""
+        after = ""
+        while True:
+            page = self.rows_by_key(prefix, after, PAGE_SIZE, None, clock())
+            yield from page
+            if len(page) < PAGE_SIZE:
+                return
+            after = page[-1].key
+
     def create_snapshot(self, name: str) -> str:
-        """Take a snapshot of the table and return its id; it writes two rows, however many there are.
+        """Take a snapshot of the table and return its id; two rows are written.
 
         Args:
             name: 1 to 200 characters; names may repeat.

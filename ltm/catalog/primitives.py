@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
@@ -15,6 +15,9 @@ from ltm.entry import EntryRow
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
 from ltm.search.analysis import Question, get_analyzer
 from ltm.search.filters import Filter
+
+if TYPE_CHECKING:
+    from ltm.catalog.base import Catalog
 
 
 class LogicalTable(NamedTuple):
@@ -66,7 +69,7 @@ class CatalogPrimitives(ABC):
         self.clock = clock
 
     @abstractmethod
-    def bind(self, table: str, *, inline_threshold: int, language: str) -> CatalogPrimitives:
+    def bind(self, table: str, *, inline_threshold: int, language: str) -> Catalog:
         """Return a catalog of another logical *table* in the same database.
 
         It shares connections with this one; closing it closes nothing.

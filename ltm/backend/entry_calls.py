@@ -1,0 +1,130 @@
+"""The calls on one key: store, retrieve, delete, update."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from ltm.backend.parts import BackendCalls
+from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answering
+from ltm.backend.writer import Condition, PreparedEntry
+from ltm.catalog.commit import Outcome, Removal
+from ltm.entry import JSONValue
+from ltm.errors import ConflictError, ValidationError
+from ltm.keys import validate_key
+
+
+class EntryCalls(BackendCalls):
+    """Values stored, read, updated and forgotten."""
+
+    @answering
+    def store(
+        self,
+        key: str,
+        value: JSONValue,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        ttl: float | None = None,
+        expires_at: datetime | None = None,
+        if_match: str | None = None,
+        if_absent: bool = False,
+    ) -> StoreAnswer:
+        self.require_open()
+        if if_match is not None and if_absent:
+            raise ValidationError("if_match and if_absent: give one, not both")
+        entry = self.parts.writer.prepare(key, value, metadata, ttl=ttl, expires_at=expires_at)
+        condition = Condition(if_match=if_match, if_absent=if_absent)
+        return self._stored(entry, self.parts.writer.write(entry, condition))
+
+    @answering
+    def retrieve(self, key: str, default: JSONValue = None) -> RetrieveAnswer:
+        self.require_open()
+        entry = self.parts.reader.read(
+            self.parts.catalog.read(validate_key(key), self.parts.clock())
+        )
+        if entry is None:
+            return RetrieveAnswer(
+                success=True,
+                found=False,
+                value=default,
+                metadata=None,
+                content_hash=None,
+                inlined=False,
+            )
+        return RetrieveAnswer(
+            success=True,
+            found=True,
+            value=entry.value,
+            metadata=entry.row.metadata,
+            content_hash=entry.row.content_hash,
+            inlined=entry.row.storage_uri is None,
+        )
+
+    @answering
+    def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
+        self.require_open()
+        identity = self.parts.catalog.entry_id(validate_key(key))
+        removal = Removal(id=identity, key=key, if_match=if_match)
+        (outcome,) = self.parts.catalog.write([removal], self.parts.clock())
+        self.parts.free([outcome])
+        return DeleteAnswer(success=True, deleted=outcome.deleted, key=key)
+
+    @answering
+    def update(
+        self,
+        key: str,
+        fn: Callable[[JSONValue], JSONValue],
+        *,
+        default: JSONValue = None,
+        retries: int = 10,
+    ) -> StoreAnswer:
+        self.require_open()
+        if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+            raise ValidationError(f"retries: expected 0 or more, got {retries!r}")
+        from tenacity import (
+            Retrying,
+            retry_if_exception_type,
+            stop_after_attempt,
+            wait_random_exponential,
+        )
+
+        retrying = Retrying(
+            stop=stop_after_attempt(retries + 1),
+            wait=wait_random_exponential(multiplier=0.002, max=0.5),
+            retry=retry_if_exception_type(ConflictError),
+            reraise=True,
+        )
+        return retrying(self._update_once, validate_key(key), fn, default)
+
+    def _update_once(
+        self, key: str, fn: Callable[[JSONValue], JSONValue], default: JSONValue
+    ) -> StoreAnswer:
+        found = self.parts.reader.read(self.parts.catalog.read(key, self.parts.clock()))
+        if found is None:
+            entry = self.parts.writer.prepare(key, fn(copy.deepcopy(default)))
+            return self._stored(entry, self.parts.writer.write(entry, Condition(if_absent=True)))
+        row = found.row
+        entry = replace(
+            self.parts.writer.prepare(key, fn(found.value)),
+            metadata=row.metadata,
+            expires_at=row.expires_at,
+        )
+        return self._stored(entry, self.parts.writer.write(entry, Condition(based_on=row)))
+
+    def _stored(self, entry: PreparedEntry, outcome: Outcome) -> StoreAnswer:
+        answer = StoreAnswer(
+            success=True,
+            stored=outcome.stored,
+            created=outcome.created,
+            key=entry.key,
+            content_hash=entry.content_hash,
+            inlined=outcome.storage_uri is None,
+            byte_size=entry.byte_size,
+            deduplicated=outcome.deduplicated,
+        )
+        if outcome.storage_uri is not None:
+            answer["storage_uri"] = self.parts.payloads.uri(outcome.storage_uri)
+        return answer

@@ -1,0 +1,79 @@
+"""What the calls of a backend work with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ltm.backend.base import LTMBackend
+from ltm.backend.health import describe_failure
+from ltm.backend.reader import ReadEntry, ValueReader
+from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
+from ltm.backend.writer import Aftermath, EntryWriter
+from ltm.catalog.base import Catalog
+from ltm.catalog.commit import Outcome
+from ltm.clock import Clock
+from ltm.errors import LTMError
+from ltm.payload.base import PayloadStore
+
+_ManyAnswer = TypeVar("_ManyAnswer", SearchAnswer, RetrieveBatchAnswer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """A catalog, a payload store, and the reader and writer over both."""
+
+    catalog: Catalog
+    payloads: PayloadStore
+    clock: Clock
+    reader: ValueReader
+    writer: EntryWriter
+    aftermath: Aftermath
+    """Sees to payloads once the catalog has committed."""
+
+    def free(self, outcomes: Iterable[Outcome]) -> list[tuple[str, LTMError]]:
+        """Delete the payloads that *outcomes* freed; return those that stay, with the reason."""
+        return self.aftermath.free([each.freed for each in outcomes if each.freed is not None])
+
+
+class BackendCalls(LTMBackend):
+    """The ground of the groups of calls that make up a backend."""
+
+    parts: Parts
+
+    @property
+    def catalog(self) -> Catalog:
+        """Where the rows are, bound to this backend's logical table."""
+        return self.parts.catalog
+
+    @property
+    def payloads(self) -> PayloadStore:
+        """Where the payloads are."""
+        return self.parts.payloads
+
+    @property
+    def clock(self) -> Clock:
+        """Tells the time."""
+        return self.parts.clock
+
+    def require_open(self) -> None:
+        """Do nothing, unless the backend is closed.
+
+        Raises:
+            ClosedError: It is.
+        """
+        raise NotImplementedError
+
+    def with_failures(self, answer: _ManyAnswer, entries: Iterable[ReadEntry]) -> _ManyAnswer:
+        """Put what could not be read into *answer*, which then is no success."""
+        failed = [(entry.row.key, entry.error) for entry in entries if entry.error is not None]
+        answer["errors"] = [describe_failure(key, error) for key, error in failed]
+        if failed:
+            key, error = failed[0]
+            if self.raise_errors:
+                raise error
+            answer["success"] = False
+            answer["error"] = f"{len(failed)} could not be read, the first {key!r}: {error}"
+            answer["error_type"] = error.error_type
+        return answer
