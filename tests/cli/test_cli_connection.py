@@ -1,0 +1,119 @@
+"""Which memory a command works on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ltm.cli.connection import Target, parse_catalog_url, resolve_settings
+from ltm.errors import ValidationError
+
+
+def _resolved(environ=None, **flags):
+    settings = resolve_settings(Target(**flags), environ or {})
+    return settings.catalog.path, settings.storage.uri
+
+
+ENVIRON = {"LTM_CATALOG_URL": "sqlite:///env.db", "LTM_STORAGE_URI": "env_data"}
+
+
+def test_defaults_lie_in_the_working_directory():
+    assert _resolved() == ("ltm_catalog.db", "./ltm_data/")
+
+
+def test_the_environment_counts_over_defaults_and_empty_variables_count_for_nothing():
+    assert _resolved(ENVIRON) == ("env.db", "env_data")
+    assert _resolved({"LTM_CATALOG_URL": ""}) == ("ltm_catalog.db", "./ltm_data/")
+
+
+def test_a_settings_file_counts_over_the_environment(tmp_path):
+    Path("agent.yaml").write_text("ltm: {catalog: {type: sqlite, path: yaml.db}}")
+    assert _resolved(ENVIRON, config="agent.yaml") == ("yaml.db", "./ltm_data/")
+
+
+def test_flags_count_over_everything(tmp_path):
+    Path("agent.yaml").write_text("ltm: {catalog: {type: sqlite, path: yaml.db}, storage: y}")
+    flags = {"catalog": "flag.db", "storage": "flag_data"}
+    assert _resolved(ENVIRON, config="agent.yaml", **flags) == ("flag.db", "flag_data")
+    assert _resolved(ENVIRON, **flags) == ("flag.db", "flag_data")
+
+
+def test_a_flag_keeps_what_else_the_settings_file_says(tmp_path):
+    Path("agent.yaml").write_text(
+        "ltm: {catalog: {type: sqlite, path: a.db, durability: full}, table: t,"
+        " storage: {uri: 's3://a/', options: {key: k}}}"
+    )
+    target = Target(config="agent.yaml", catalog="b.db", storage="s3://b/")
+    settings = resolve_settings(target, {})
+    assert settings.catalog.durability == "full"
+    assert settings.storage.options == {"key": "k"}
+    assert settings.table == "t"
+
+
+def test_a_storage_flag_of_another_kind_drops_the_options_of_the_first(tmp_path):
+    Path("agent.yaml").write_text("ltm: {storage: {uri: 's3://a/', options: {key: k}}}")
+    settings = resolve_settings(Target(config="agent.yaml", storage="./local"), {})
+    assert settings.storage.options == {}
+
+
+def test_a_catalog_flag_replaces_a_catalog_of_another_kind(tmp_path):
+    Path("agent.yaml").write_text("ltm: {catalog: {type: postgres, host: db}}")
+    assert _resolved(config="agent.yaml", catalog="local.db")[0] == "local.db"
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("sqlite:///a.db", "a.db"),
+        ("sqlite:///dir/a b%20.db", "dir/a b%20.db"),
+        ("sqlite:////abs/a.db", "/abs/a.db"),
+        ("a.db", "a.db"),
+        ("/abs/a.db", "/abs/a.db"),
+        ("C:\\a.db", "C:\\a.db"),
+        (":memory:", ":memory:"),
+    ],
+)
+def test_a_catalog_url_names_a_file(url, path):
+    assert parse_catalog_url(url) == path
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://me:hunter2@h/db", "duckdb:///x", "sqlite://a.db", "sqlite:a.db", ""]
+)
+def test_another_catalog_url_is_refused_naming_what_is_supported(url):
+    with pytest.raises(ValidationError, match="supported are sqlite:///PATH") as caught:
+        parse_catalog_url(url)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite:///", "sqlite:///a.db?mode=ro"])
+def test_a_sqlite_url_is_a_path_and_nothing_else(url):
+    with pytest.raises(ValidationError, match="expected a path"):
+        parse_catalog_url(url)
+
+
+def test_the_variables_reach_a_command(ltm, monkeypatch, tmp_path):
+    monkeypatch.setenv("LTM_CATALOG_URL", f"sqlite:///{tmp_path}/deep/e.db")
+    monkeypatch.setenv("LTM_STORAGE_URI", f"file://{tmp_path}/payloads")
+    assert ltm("store", "k", "--text", "x" * 2000).status == 0
+    assert (tmp_path / "deep" / "e.db").exists()
+    assert (tmp_path / "payloads").is_dir()
+    assert not os.path.exists("ltm_catalog.db")
+
+
+def test_a_table_is_a_memory_of_its_own(ltm):
+    ltm("--table", "one", "store", "k", "1")
+    assert ltm("--table", "one", "get", "k").status == 0
+    assert ltm("get", "k").status == 1
+
+
+def test_a_settings_file_makes_the_memory(ltm, tmp_path):
+    Path("agent.yaml").write_text(
+        "settings: {ltm: {catalog: {type: sqlite, path: y.db}, raise_errors: true, table: t}}"
+    )
+    assert ltm("--config", "agent.yaml", "store", "k", "1").status == 0
+    assert ltm("--config", "agent.yaml", "store", "k", "1", "--if-absent").status == 3
+    assert ltm("--catalog", "y.db", "--table", "t", "get", "k").status == 0
+    assert ltm("--config", "nowhere.yaml", "ls").status == 2
