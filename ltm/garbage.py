@@ -1,27 +1,47 @@
-"""Deleting payloads that nobody references any more."""
+"""Deleting payloads that nobody references any more.
+
+Collection fails closed: whatever can't be read, nothing is deleted on a guess. An object goes only
+if its name is one of ours, under the prefix of our own table, old enough, and named by no row and
+no version at the moment of deletion.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from ltm.catalog.base import Catalog
 from ltm.errors import LTMError
-from ltm.payload.base import PayloadStore
+from ltm.payload.base import PayloadObject, PayloadStore, is_payload_path, is_temporary_path
 
 _log = logging.getLogger(__name__)
 
+PAGE_SIZE = 500
 
-def delete_scheduled(
-    catalog: Catalog, store: PayloadStore, uris: Sequence[str]
-) -> list[tuple[str, LTMError]]:
+Failures = list[tuple[str, LTMError]]
+"""Payloads that could not be deleted, with the reason."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Garbage:
+    """What a collection found, and deleted unless it was a dry run."""
+
+    scheduled: list[str] = field(default_factory=list)
+    unreferenced: list[PayloadObject] = field(default_factory=list)
+    spared: int = 0
+    """Unreferenced objects younger than the grace period."""
+    foreign: int = 0
+    """Files under our prefix whose names are none of ours."""
+    failures: Failures = field(default_factory=list)
+
+
+def delete_scheduled(catalog: Catalog, store: PayloadStore, uris: Sequence[str]) -> Failures:
     """Delete those payloads among *uris* that are scheduled and that no row names any more.
 
     To be called after the commit that scheduled them. A payload leaves the schedule only when it is
-    gone, so whatever fails here is done by a later garbage collection.
-
-    Returns:
-        The payloads that could not be deleted, with the reason.
+    gone, so whatever fails here is done by a later collection.
     """
     if not uris:
         return []
@@ -40,8 +60,74 @@ def delete_scheduled(
 def drop_unreferenced(store: PayloadStore, uris: Sequence[str]) -> None:
     """Delete payloads that were written for a commit that is known not to have happened.
 
-    Best effort: what stays behind is an unreferenced object, which garbage collection finds.
+    Best effort: what stays behind is an unreferenced object, which a collection finds.
     """
     for uri, error in zip(uris, store.delete_many(uris), strict=True):
         if error is not None:
             _log.debug("unreferenced payload %s stays: %s", uri, error)
+
+
+def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta) -> Garbage:
+    """Return what a collection at *now* would delete.
+
+    Raises:
+        LTMError: The catalog or the store could not be read to the end.
+    """
+    garbage = Garbage()
+    after = ""
+    while page := catalog.scheduled_deletions(after, PAGE_SIZE):
+        garbage.scheduled += catalog.deletable_payloads(page)
+        after = page[-1]
+    scheduled = set(garbage.scheduled)
+    prefix = catalog.table().storage_prefix
+    for objects in _pages(store.list(prefix)):
+        ours = [
+            each
+            for each in objects
+            if is_payload_path(each.path, prefix) or is_temporary_path(each.path, prefix)
+        ]
+        garbage.foreign += len(objects) - len(ours)
+        named = catalog.named_payloads([each.path for each in ours])
+        for each in ours:
+            if each.path in named or each.path in scheduled:
+                continue
+            if now - each.modified_at < grace:
+                garbage.spared += 1
+            else:
+                garbage.unreferenced.append(each)
+    return garbage
+
+
+def collect_garbage(
+    catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta
+) -> Garbage:
+    """Delete what :func:`find_garbage` finds, and return it.
+
+    Raises:
+        LTMError: Nothing was deleted, because the catalog or the store could not be read to the
+            end; or the catalog failed in between.
+    """
+    garbage = find_garbage(catalog, store, now, grace)
+    for start in range(0, len(garbage.scheduled), PAGE_SIZE):
+        page = garbage.scheduled[start : start + PAGE_SIZE]
+        garbage.failures += delete_scheduled(catalog, store, page)
+    for objects in _pages(iter(garbage.unreferenced)):
+        paths = [each.path for each in objects]
+        # Named since? A slow write may have committed after the listing.
+        named = catalog.named_payloads(paths)
+        doomed = [path for path in paths if path not in named]
+        for path, error in zip(doomed, store.delete_many(doomed), strict=True):
+            if error is not None:
+                garbage.failures.append((path, error))
+    return garbage
+
+
+def _pages(objects: Iterator[PayloadObject]) -> Iterator[list[PayloadObject]]:
+    page: list[PayloadObject] = []
+    for each in objects:
+        page.append(each)
+        if len(page) == PAGE_SIZE:
+            yield page
+            page = []
+    if page:
+        yield page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -11,14 +12,21 @@ from typing import Any, Self
 from ltm.backend.results import (
     CleanupAnswer,
     DeleteAnswer,
+    ExpireAnswer,
+    GarbageAnswer,
     HealthAnswer,
+    RestoreAnswer,
     RetrieveAnswer,
     RetrieveBatchAnswer,
     SearchAnswer,
+    SnapshotAnswer,
+    SnapshotsAnswer,
     StatsAnswer,
     StoreAnswer,
     StoreBatchAnswer,
+    VerifyAnswer,
 )
+from ltm.catalog.history import EntryChange
 from ltm.entry import JSONValue, Metadata
 
 
@@ -59,8 +67,13 @@ class LTMBackend(ABC):
         """
 
     @abstractmethod
-    def retrieve(self, key: str, default: JSONValue = None) -> RetrieveAnswer:
-        """Return the value of *key*, its hash verified; *default* where there is no live entry."""
+    def retrieve(
+        self, key: str, default: JSONValue = None, *, snapshot: str | None = None
+    ) -> RetrieveAnswer:
+        """Return the value of *key*, its hash verified; *default* where there is no live entry.
+
+        With the id or name of a *snapshot*, as it was then.
+        """
 
     @abstractmethod
     def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
@@ -93,6 +106,8 @@ class LTMBackend(ABC):
         query: str | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
         limit: int = 10,
+        *,
+        snapshot: str | None = None,
     ) -> SearchAnswer:
         """Find entries by asking in plain words, by metadata, or both; best first.
 
@@ -101,6 +116,8 @@ class LTMBackend(ABC):
                 No text is an error. Empty or None lists the newest entries, with score 0.
             metadata_filter: For example ``{"type": "note", "score": {"$gt": 3}}``; all must hold.
             limit: At most this many, counted after filtering; 1 or more.
+            snapshot: Id or name of a snapshot to search instead of the present, by
+                *metadata_filter* only; it reads every entry of the snapshot.
         """
 
     @abstractmethod
@@ -130,11 +147,78 @@ class LTMBackend(ABC):
         """
 
     @abstractmethod
-    def iterate_all(self, prefix: str | None = None) -> Iterator[tuple[str, JSONValue, Metadata]]:
+    def iterate_all(
+        self, prefix: str | None = None, *, snapshot: str | None = None
+    ) -> Iterator[tuple[str, JSONValue, Metadata]]:
         """Yield key, value and metadata of every live entry in bytewise key order.
 
-        Entries are read in pages; each is as it was when its page was read. Raises what the other
-        methods answer.
+        Entries are read in pages; each is as it was when its page was read, or, with the id or name
+        of a *snapshot*, as it was then. Raises what the other methods answer.
+        """
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[LTMBackend]:
+        """Let the calls in a ``with`` block commit together at its end, or not at all.
+
+        The block gets a backend whose calls see what the block has written and raise their errors.
+        Calls of this backend in the same thread join in; a failure that one of them answers keeps
+        the block from committing: it is raised at the end. An exception rolls everything back,
+        payloads included. Writers elsewhere wait for the block on SQLite.
+        """
+
+    @abstractmethod
+    def create_snapshot(self, name: str) -> SnapshotAnswer:
+        """Take a snapshot, to which reads can go back; its cost doesn't grow with what is kept.
+
+        Args:
+            name: 1 to 200 characters. Where a snapshot is asked for by name, the newest counts.
+        """
+
+    @abstractmethod
+    def list_snapshots(self) -> SnapshotsAnswer:
+        """List the snapshots in the order in which they were taken."""
+
+    @abstractmethod
+    def expire_snapshot(self, snapshot: str) -> ExpireAnswer:
+        """Forget a snapshot, and the values and payloads that only it still saw."""
+
+    @abstractmethod
+    def restore(self, snapshot: str) -> RestoreAnswer:
+        """Make the present equal to a snapshot, in one transaction of new writes.
+
+        So snapshots stay as they are, and one that is taken before can undo it. What has expired
+        since the snapshot stays gone.
+        """
+
+    @abstractmethod
+    def diff(self, a: str, b: str) -> Iterator[EntryChange]:
+        """Yield how snapshot *b* differs from snapshot *a*, in key order; raises its errors."""
+
+    @abstractmethod
+    def changes(self, since: str | None) -> Iterator[EntryChange]:
+        """Yield how the present differs from a snapshot, in key order; raises its errors.
+
+        Additions, modifications of value, metadata or expiry, and deletions, expired entries among
+        them. Since None, everything is added.
+        """
+
+    @abstractmethod
+    def gc(self, dry_run: bool = False, *, grace: float = 86_400) -> GarbageAnswer:
+        """Delete payloads that nothing names: those scheduled, then what crashes have left.
+
+        Args:
+            dry_run: Whether only to say what would be deleted.
+            grace: Seconds that an object no row names is spared, counted from its modification;
+                longer than any write takes from its upload to its commit.
+        """
+
+    @abstractmethod
+    def verify(self, repair: bool = False) -> VerifyAnswer:
+        """Check every row against its payload, its hash and its place in the indexes.
+
+        Args:
+            repair: Whether to index anew what is not indexed right. A lost or corrupted value can't
+                be repaired; it is reported either way.
         """
 
     @abstractmethod

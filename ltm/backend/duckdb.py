@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.parts import Parts
 from ltm.backend.reader import ValueReader
+from ltm.backend.snapshot_calls import SnapshotCalls
+from ltm.backend.transaction import BoundBackend, DeferredAftermath, LeftToGarbageCollection
 from ltm.backend.upkeep_calls import UpkeepCalls
 from ltm.backend.writer import Aftermath, EntryWriter, ImmediateAftermath
 from ltm.catalog.base import Catalog
+from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock
-from ltm.errors import ClosedError, ValidationError
+from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import PayloadStore
 from ltm.payload.codecs import get_codec
 from ltm.payload.store import open_payload_store
 
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
-class DuckDBLTMBackend(EntryCalls, ManyCalls, UpkeepCalls):
+
+class _ThreadState(threading.local):
+    """What each thread has of its own."""
+
+    transaction: BoundBackend | None = None
+
+
+class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
     """Keeps rows in a catalog and large values as immutable payload objects."""
 
     def __init__(
@@ -88,11 +102,50 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, UpkeepCalls):
         aftermath = ImmediateAftermath(bound, store)
         self.parts = self._assemble(bound, store, clock or catalog.clock, aftermath)
         self._is_closed = False
+        self._thread = _ThreadState()
         if not lazy:
             bound.table()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.catalog!r}, {self.payloads!r})"
+
+    @contextmanager
+    def transaction(self) -> Iterator[BoundBackend]:
+        self.require_open()
+        if self._thread.transaction is not None:
+            yield self._thread.transaction
+            return
+        aftermath = DeferredAftermath(self.catalog, self.payloads)
+        try:
+            with self.catalog.transaction() as catalog:
+                parts = self._assemble(catalog, self.payloads, self.clock, aftermath)
+                with BoundBackend(parts, raise_errors=True) as bound:
+                    self._thread.transaction = bound
+                    try:
+                        yield bound
+                    finally:
+                        self._thread.transaction = None
+                if bound.doomed is not None:
+                    raise bound.doomed
+        except CatalogUnavailableError:
+            # The commit may have happened all the same: the payloads must stay.
+            raise
+        except BaseException:
+            aftermath.undo()
+            raise
+        aftermath.settle()
+
+    def using(self, connection: Connection) -> BoundBackend:
+        self.require_open()
+        if not isinstance(self.catalog, SQLCatalog):
+            raise ValidationError(f"using: {self.catalog!r} is not in a SQL database")
+        catalog = self.catalog.using(connection)
+        parts = self._assemble(catalog, self.payloads, self.clock, LeftToGarbageCollection())
+        return BoundBackend(parts, raise_errors=self.raise_errors)
+
+    def active(self) -> Self:
+        # A transaction has every group of calls that this class has.
+        return cast(Self, self._thread.transaction or self)
 
     def close(self) -> None:
         self._is_closed = True
@@ -121,4 +174,5 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, UpkeepCalls):
                 enable_fts=self._enable_fts,
             ),
             aftermath=aftermath,
+            verify_reads=self._verify_reads,
         )

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ltm.backend.parts import BackendCalls
+from ltm.backend.reader import ReadEntry
 from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answering
 from ltm.backend.writer import Condition, PreparedEntry
 from ltm.catalog.commit import Outcome, Removal
@@ -40,11 +41,18 @@ class EntryCalls(BackendCalls):
         return self._stored(entry, self.parts.writer.write(entry, condition))
 
     @answering
-    def retrieve(self, key: str, default: JSONValue = None) -> RetrieveAnswer:
+    def retrieve(
+        self, key: str, default: JSONValue = None, *, snapshot: str | None = None
+    ) -> RetrieveAnswer:
         self.require_open()
-        entry = self.parts.reader.read(
-            self.parts.catalog.read(validate_key(key), self.parts.clock())
-        )
+        validate_key(key)
+        if snapshot is None:
+            entry = self._read(key)
+        else:
+            history = self.catalog.history
+            point = history.find(snapshot)
+            row = history.read_as_of(point, [key]).get(key)
+            entry = self.parts.reader_as_of(point).read(row)
         if entry is None:
             return RetrieveAnswer(
                 success=True,
@@ -99,10 +107,13 @@ class EntryCalls(BackendCalls):
         )
         return retrying(self._update_once, validate_key(key), fn, default)
 
+    def _read(self, key: str) -> ReadEntry | None:
+        return self.parts.reader.read(self.parts.catalog.read(key, self.parts.clock()))
+
     def _update_once(
         self, key: str, fn: Callable[[JSONValue], JSONValue], default: JSONValue
     ) -> StoreAnswer:
-        found = self.parts.reader.read(self.parts.catalog.read(key, self.parts.clock()))
+        found = self._read(key)
         if found is None:
             entry = self.parts.writer.prepare(key, fn(copy.deepcopy(default)))
             return self._stored(entry, self.parts.writer.write(entry, Condition(if_absent=True)))

@@ -7,7 +7,7 @@ from typing import Any
 
 from ltm.backend.batch import BatchWriter
 from ltm.backend.parts import BackendCalls
-from ltm.backend.reader import ReadEntry
+from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.results import (
     BatchEntry,
     RetrieveBatchAnswer,
@@ -67,13 +67,24 @@ class ManyCalls(BackendCalls):
         query: str | None = None,
         metadata_filter: Mapping[str, Any] | None = None,
         limit: int = 10,
+        *,
+        snapshot: str | None = None,
     ) -> SearchAnswer:
         self.require_open()
-        hits = self.parts.catalog.find(
-            query, parse_filter(metadata_filter), validate_limit(limit), self.parts.clock()
-        )
+        condition = parse_filter(metadata_filter)
+        validate_limit(limit)
+        if snapshot is None:
+            hits = self.catalog.find(query, condition, limit, self.clock())
+            reader = self.parts.reader
+        else:
+            if query is not None:
+                raise ValidationError("query: a snapshot is searched by metadata_filter only")
+            history = self.catalog.history
+            point = history.find(snapshot)
+            hits = [(row, 0.0) for row in history.newest_as_of(point, limit, condition)]
+            reader = self.parts.reader_as_of(point)
         scores = {row.key: score for row, score in hits}
-        entries = self.parts.reader.read_rows([row for row, _ in hits])
+        entries = reader.read_rows([row for row, _ in hits])
         results = [
             SearchResult(
                 key=entry.row.key,
@@ -88,13 +99,22 @@ class ManyCalls(BackendCalls):
         answer = SearchAnswer(success=True, results=results, count=len(results))
         return self.with_failures(answer, entries)
 
-    def iterate_all(self, prefix: str | None = None) -> Iterator[tuple[str, JSONValue, Metadata]]:
-        self.require_open()
-        rows = self.parts.catalog.iterate(validate_prefix(prefix), self.parts.clock)
-        return self._iterate(rows)
+    def iterate_all(
+        self, prefix: str | None = None, *, snapshot: str | None = None
+    ) -> Iterator[tuple[str, JSONValue, Metadata]]:
+        backend = self.active()
+        backend.require_open()
+        start, catalog = validate_prefix(prefix), backend.catalog
+        if snapshot is None:
+            return backend._iterate(backend.parts.reader, catalog.iterate(start, backend.clock))
+        point = catalog.history.find(snapshot)
+        rows = catalog.history.iterate_as_of(point, start)
+        return backend._iterate(backend.parts.reader_as_of(point), rows)
 
-    def _iterate(self, rows: Iterable[EntryRow]) -> Iterator[tuple[str, JSONValue, Metadata]]:
-        for entry in self.parts.reader.stream(rows):
+    def _iterate(
+        self, reader: ValueReader, rows: Iterable[EntryRow]
+    ) -> Iterator[tuple[str, JSONValue, Metadata]]:
+        for entry in reader.stream(rows):
             self.require_open()
             yield entry.row.key, entry.value, entry.row.metadata
 

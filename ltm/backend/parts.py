@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from datetime import datetime
+from typing import Self, TypeVar
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.health import describe_failure
@@ -13,8 +14,10 @@ from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
 from ltm.backend.writer import Aftermath, EntryWriter
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome
+from ltm.catalog.history import Snapshot
 from ltm.clock import Clock
-from ltm.errors import LTMError
+from ltm.entry import EntryRow
+from ltm.errors import ClosedError, LTMError
 from ltm.payload.base import PayloadStore
 
 _ManyAnswer = TypeVar("_ManyAnswer", SearchAnswer, RetrieveBatchAnswer)
@@ -31,6 +34,18 @@ class Parts:
     writer: EntryWriter
     aftermath: Aftermath
     """Sees to payloads once the catalog has committed."""
+    verify_reads: bool
+
+    def reader_as_of(self, snapshot: Snapshot) -> ValueReader:
+        """Return a reader of the values of rows that *snapshot* sees."""
+        history = self.catalog.history
+
+        def read_many(keys: Sequence[str], _now: datetime) -> dict[str, EntryRow]:
+            # A payload that is gone may have gone with its snapshot.
+            history.find(snapshot.id)
+            return history.read_as_of(snapshot, keys)
+
+        return ValueReader(self.payloads, read_many, self.clock, verify=self.verify_reads)
 
     def free(self, outcomes: Iterable[Outcome]) -> list[tuple[str, LTMError]]:
         """Delete the payloads that *outcomes* freed; return those that stay, with the reason."""
@@ -63,7 +78,14 @@ class BackendCalls(LTMBackend):
         Raises:
             ClosedError: It is.
         """
-        raise NotImplementedError
+        raise ClosedError("the backend is closed")
+
+    def active(self) -> Self:
+        """Return the backend of this thread's open transaction, or this one."""
+        return self
+
+    def doom(self, error: LTMError) -> None:
+        """Take note of a failure that was answered; only a transaction minds."""
 
     def with_failures(self, answer: _ManyAnswer, entries: Iterable[ReadEntry]) -> _ManyAnswer:
         """Put what could not be read into *answer*, which then is no success."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, NotRequired, ParamSpec, Protocol, TypedDict, TypeVar
+from datetime import datetime
+from typing import Any, Concatenate, NotRequired, ParamSpec, Protocol, Self, TypedDict, TypeVar
 
 from ltm.entry import JSONValue, Metadata
 from ltm.errors import LTMError
@@ -146,6 +147,84 @@ class StatsAnswer(Answer, total=False):
     """Expired entries that are still to be cleaned up; in none of the other numbers."""
 
 
+class SnapshotInfo(TypedDict, total=False):
+    """One snapshot."""
+
+    snapshot_id: str
+    name: str
+    entry_count: int
+    total_bytes: int
+    """Bytes of the canonical JSON of its values."""
+    created_at: datetime
+
+
+class SnapshotAnswer(Answer, SnapshotInfo, total=False):
+    """What ``create_snapshot`` answers."""
+
+
+class SnapshotsAnswer(Answer, total=False):
+    """What ``list_snapshots`` answers."""
+
+    snapshots: list[SnapshotInfo]
+    """In the order in which they were taken."""
+    count: int
+
+
+class RestoreAnswer(Answer, total=False):
+    """What ``restore`` answers."""
+
+    restored: int
+    """Entries that are as they were in the snapshot again."""
+    deleted: int
+    """Entries that were not in the snapshot."""
+
+
+class ExpireAnswer(Answer, total=False):
+    """What ``expire_snapshot`` answers."""
+
+    snapshot_id: str
+    errors: list[KeyFailure]
+    """Payloads that could not be deleted yet; they stay scheduled."""
+
+
+class GarbageAnswer(Answer, total=False):
+    """What ``gc`` answers; of a dry run, what would be done."""
+
+    dry_run: bool
+    scheduled: int
+    """Payloads deleted because a commit had scheduled them."""
+    unreferenced: int
+    """Objects deleted because nothing names them: the remains of crashes."""
+    freed_bytes: int
+    """Bytes of the unreferenced objects."""
+    spared: int
+    """Unreferenced objects younger than the grace period."""
+    foreign: int
+    """Files under the table's prefix that are none of ours; they stay."""
+    errors: list[KeyFailure]
+
+
+class Problem(TypedDict):
+    """Something that ``verify`` found."""
+
+    kind: str
+    """``payload_missing``, ``integrity_error``, ``storage_error``, ``words``, ``metadata`` or
+    ``index``."""
+    key: str | None
+    detail: str
+    repaired: bool
+
+
+class VerifyAnswer(Answer, total=False):
+    """What ``verify`` answers; a success if nothing is wrong, or nothing any more."""
+
+    checked: int
+    """Rows that were read, expired ones and versions included."""
+    problems: list[Problem]
+    unreferenced: int
+    """Objects that nothing names; ``gc`` deletes them after the grace period."""
+
+
 class PartHealth(TypedDict):
     """Whether one part of a backend works."""
 
@@ -162,12 +241,20 @@ class HealthAnswer(Answer, total=False):
     storage: PartHealth
 
 
-class _Raises(Protocol):
+class Answering(Protocol):
+    """What :func:`answering` needs to know of a backend."""
+
     raise_errors: bool
+
+    def active(self) -> Self:
+        """Return whom a call is for: the open transaction of this thread, or the backend."""
+
+    def doom(self, error: LTMError) -> None:
+        """Take note of a failure that was answered, so that a transaction can't commit."""
 
 
 _P = ParamSpec("_P")
-_S = TypeVar("_S", bound=_Raises)
+_S = TypeVar("_S", bound=Answering)
 _A = TypeVar("_A")
 
 
@@ -186,11 +273,13 @@ def answering(
 
     @functools.wraps(method)
     def answer(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _A:
+        target = self.active()
         try:
-            return method(self, *args, **kwargs)
+            return method(target, *args, **kwargs)
         except LTMError as error:
             if self.raise_errors:
                 raise
+            target.doom(error)
             answered: _A = failure(error)
             return answered
 

@@ -1,11 +1,23 @@
-"""The calls that look after a memory: clean-up, statistics, health."""
+"""The calls that look after a memory: clean-up, garbage, verification, statistics, health."""
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from ltm.backend.health import check_catalog, check_store, describe_failure, describe_part
 from ltm.backend.parts import BackendCalls
-from ltm.backend.results import CleanupAnswer, HealthAnswer, StatsAnswer, answering
+from ltm.backend.results import (
+    CleanupAnswer,
+    GarbageAnswer,
+    HealthAnswer,
+    StatsAnswer,
+    VerifyAnswer,
+    answering,
+)
+from ltm.backend.verification import Verification
 from ltm.catalog.base import validate_limit
+from ltm.errors import ValidationError
+from ltm.garbage import collect_garbage, find_garbage
 
 EXPIRED_PER_COMMIT = 500
 
@@ -32,6 +44,48 @@ class UpkeepCalls(BackendCalls):
             remaining=self.parts.catalog.statistics(self.parts.clock()).expired,
             errors=[describe_failure(uri, error) for uri, error in failures],
         )
+
+    @answering
+    def gc(self, dry_run: bool = False, *, grace: float = 86_400) -> GarbageAnswer:
+        self.require_open()
+        if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < 1e10:
+            raise ValidationError(f"grace: expected seconds, 0 or more, got {grace!r}")
+        collect = find_garbage if dry_run else collect_garbage
+        found = collect(self.catalog, self.payloads, self.clock(), timedelta(seconds=grace))
+        answer = GarbageAnswer(
+            success=not found.failures,
+            dry_run=dry_run,
+            scheduled=len(found.scheduled),
+            unreferenced=len(found.unreferenced),
+            freed_bytes=sum(each.byte_size for each in found.unreferenced),
+            spared=found.spared,
+            foreign=found.foreign,
+            errors=[describe_failure(uri, error) for uri, error in found.failures],
+        )
+        if found.failures:
+            uri, error = found.failures[0]
+            if self.raise_errors:
+                raise error
+            answer["error"], answer["error_type"] = f"{uri}: {error}", error.error_type
+        return answer
+
+    @answering
+    def verify(self, repair: bool = False) -> VerifyAnswer:
+        self.require_open()
+        verification = Verification(self.parts, repair=repair)
+        verification.run()
+        open_problems = [each for each in verification.problems if not each["repaired"]]
+        answer = VerifyAnswer(
+            success=not open_problems,
+            checked=verification.checked,
+            problems=verification.problems,
+            unreferenced=verification.unreferenced,
+        )
+        if open_problems:
+            worst = open_problems[0]
+            answer["error"] = f"{len(open_problems)} problems, the first: {worst['detail']}"
+            answer["error_type"] = "integrity_error"
+        return answer
 
     @answering
     def stats(self) -> StatsAnswer:

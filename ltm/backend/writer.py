@@ -120,17 +120,13 @@ class EntryWriter:
         kept = validate_metadata(metadata)
         expiry = resolve_expiry(self._clock(), ttl=ttl, expires_at=expires_at, metadata=kept)
         text = canonical_json(value)
-        document = None
-        if self._enable_fts:
-            analyzer = get_analyzer(self._catalog.table().language)
-            document = analyzer.analyze_document(name, value)
         return PreparedEntry(
             key=name,
             text=text,
             content_hash=hash_text(text),
             metadata=kept,
             expires_at=expiry,
-            document=document,
+            document=self.analyze(name, value),
             created_at=None if created_at is None else require_utc(created_at, "created_at"),
             updated_at=None if updated_at is None else require_utc(updated_at, "updated_at"),
         )
@@ -193,6 +189,26 @@ class EntryWriter:
         for (index, path, _), error in zip(items, errors, strict=True):
             paths[index] = path if error is None else error
         return paths
+
+    def put_back(self, row: EntryRow, value: JSONValue) -> Put:
+        """Return a new write of a *row* that was: the same terms and place, indexed again."""
+        return Put(
+            id=row.id,
+            key=row.key,
+            content_hash=row.content_hash,
+            byte_size=row.byte_size,
+            metadata=row.metadata,
+            storage_uri=row.storage_uri,
+            inlined_text=row.inlined_text,
+            document=self.analyze(row.key, value),
+            expires_at=row.expires_at,
+        )
+
+    def analyze(self, key: str, value: JSONValue) -> Document | None:
+        """Return the words by which *value* is to be found, or None if it isn't to be."""
+        if not self._enable_fts:
+            return None
+        return get_analyzer(self._catalog.table().language).analyze_document(key, value)
 
     def _commit(
         self,

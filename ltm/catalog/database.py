@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from ltm.errors import LTMError
@@ -18,6 +19,8 @@ from ltm.sql.migrate import HEAD, VERSION_TABLE, ensure_schema
 from ltm.sql.statements import Statements
 
 IDS_PER_STATEMENT = 500
+
+SAVEPOINT = "ltm_verb"
 
 T = TypeVar("T")
 
@@ -38,6 +41,34 @@ class Database:
         self.history = HistoryStatements(self.dialect)
         self._is_ready = False
         self._preparing = threading.Lock()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """Give a database whose statements all run in one transaction, which ends with the block.
+
+        It is for the thread that opened it.
+        """
+        with self._connected() as connection:
+            session = Session(connection)
+            session.command(self.dialect.begin_write)
+            try:
+                yield BoundDatabase(self, connection)
+            except BaseException:
+                session.command("ROLLBACK")
+                raise
+            session.command("COMMIT")
+
+    def join(self, connection: Connection) -> Database:
+        """Return a database whose statements run in the transaction of a caller's *connection*.
+
+        The transaction is begun if it isn't; the caller ends it.
+        """
+        if not self._is_ready:
+            self._prepare()
+        if not connection.in_transaction():
+            connection.begin()
+        self.dialect.begin_now(connection)
+        return BoundDatabase(self, connection.connection)
 
     def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row of one statement outside of any transaction, or None."""
@@ -125,3 +156,58 @@ class Database:
                 raise
             self.pool.release(connection)
             self._is_ready = True
+
+
+class BoundDatabase(Database):
+    """Statements on one connection, within a transaction that somebody else begins and ends."""
+
+    def __init__(self, parent: Database, connection: Any) -> None:
+        self.pool = parent.pool
+        self.dialect = parent.dialect
+        self.statements = parent.statements
+        self.history = parent.history
+        self._is_ready = True
+        self._preparing = threading.Lock()
+        self._connection = connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Database]:
+        """Give this database: a block that fails is undone, the transaction goes on."""
+        with self._undone_on_error():
+            yield self
+
+    def close(self) -> None:
+        """Nothing to close: the connection is somebody else's."""
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[Session]:
+        if begin == self.dialect.begin_read:
+            with self._connected() as connection:
+                yield Session(connection)
+            return
+        with self._undone_on_error() as session:
+            yield session
+
+    @contextmanager
+    def _undone_on_error(self) -> Iterator[Session]:
+        with self._connected() as connection:
+            session = Session(connection)
+            session.command(f"SAVEPOINT {SAVEPOINT}")
+            try:
+                yield session
+            except BaseException:
+                session.command(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+                session.command(f"RELEASE SAVEPOINT {SAVEPOINT}")
+                raise
+            session.command(f"RELEASE SAVEPOINT {SAVEPOINT}")
+
+    @contextmanager
+    def _connected(self) -> Iterator[Any]:
+        try:
+            yield self._connection
+        except (self.pool.error, SQLAlchemyError) as error:
+            raise self.dialect.translate(error, self.pool.where) from error
+
+    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+        with self._connected() as connection:
+            return Session(connection).row(statement, parameters)

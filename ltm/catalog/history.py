@@ -101,8 +101,13 @@ class History(ABC):
         """
 
     @abstractmethod
-    def rows_as_of(self, snapshot: Snapshot, prefix: str, after: str, limit: int) -> list[EntryRow]:
-        """Return up to *limit* rows that *snapshot* sees, in key order above *after*."""
+    def rows_as_of(
+        self, snapshot: Snapshot, prefix: str, after: str, limit: int, *, superseded: bool = False
+    ) -> list[EntryRow]:
+        """Return up to *limit* rows that *snapshot* sees, in key order above *after*.
+
+        With *superseded*, only those that have been replaced or deleted since.
+        """
 
     @abstractmethod
     def read_as_of(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, EntryRow]:
@@ -134,15 +139,17 @@ class History(ABC):
             raise SnapshotNotFoundError(f"no snapshot has the id or name {reference!r}")
         return next((each for each in named if each.id == reference), named[-1])
 
-    def iterate_as_of(self, snapshot: Snapshot, prefix: str = "") -> Iterator[EntryRow]:
-        """Yield every row that *snapshot* sees, in key order, read in pages.
+    def iterate_as_of(
+        self, snapshot: Snapshot, prefix: str = "", *, superseded: bool = False
+    ) -> Iterator[EntryRow]:
+        """Yield every row that *snapshot* sees, as :meth:`rows_as_of`, read in pages.
 
         Raises:
             SnapshotNotFoundError: The snapshot was expired meanwhile.
         """
         after = ""
         while True:
-            page = self.rows_as_of(snapshot, prefix, after, PAGE_SIZE)
+            page = self.rows_as_of(snapshot, prefix, after, PAGE_SIZE, superseded=superseded)
             self.find(snapshot.id)
             yield from page
             if len(page) < PAGE_SIZE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -13,7 +14,7 @@ from ltm.catalog.history import History
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
-from ltm.search.analysis import Question, get_analyzer
+from ltm.search.analysis import Document, Question, get_analyzer
 from ltm.search.filters import Filter
 
 if TYPE_CHECKING:
@@ -39,6 +40,15 @@ class CatalogStatistics(NamedTuple):
     inlined_bytes: int
     expired: int
     """Expired entries that are still to be cleaned up; in none of the other numbers."""
+
+
+class IndexedEntry(NamedTuple):
+    """What the indexes hold of an entry."""
+
+    document: Document | None
+    """Its words, None where it is not to be found by search."""
+    metadata_rows: frozenset[tuple[str, str]]
+    """Paths and codes."""
 
 
 class CatalogPrimitives(ABC):
@@ -127,12 +137,42 @@ class CatalogPrimitives(ABC):
         """Return those scheduled payloads among *uris* that no row and no version names."""
 
     @abstractmethod
+    def named_payloads(self, uris: Sequence[str]) -> set[str]:
+        """Return those payloads among *uris* that a row, expired or not, or a version names."""
+
+    @abstractmethod
     def forget_deletions(self, uris: Sequence[str]) -> None:
         """Strike payloads that are deleted off the schedule."""
 
     @abstractmethod
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         """Return up to *limit* payloads of this table scheduled for deletion, above *after*."""
+
+    @abstractmethod
+    def transaction(self) -> AbstractContextManager[Catalog]:
+        """Give this catalog with all its verbs in one transaction, for the length of a block.
+
+        It commits at the end of the block and rolls back if the block raises. The catalog given is
+        for the thread that opened it.
+        """
+
+    @abstractmethod
+    def indexed(self, rows: Sequence[EntryRow]) -> dict[str, IndexedEntry]:
+        """Return what the indexes hold of *rows*, by id."""
+
+    @abstractmethod
+    def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
+        """Index rows anew, each with the words it is to be found by; in one transaction.
+
+        A row that has changed meanwhile is left as it is.
+        """
+
+    @abstractmethod
+    def check_search_index(self, *, repair: bool) -> str | None:
+        """Return what is wrong with the full-text index as a whole, or None.
+
+        With *repair* it is made anew from the words if it is wrong.
+        """
 
     @property
     @abstractmethod

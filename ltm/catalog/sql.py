@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal, decide_deletion, decide_put, decide_removal
 from ltm.catalog.conditions import compile_filter
 from ltm.catalog.database import Database, in_chunks
-from ltm.catalog.primitives import CatalogStatistics, LogicalTable
+from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
 from ltm.catalog.sql_history import SQLHistory
+from ltm.catalog.sql_indexes import check_search_index, read_indexed, write_indexed
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
-from ltm.search.analysis import Question
+from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter, matches
 from ltm.search.ranking import Posting, rank
 from ltm.sql.execution import Row, Session
@@ -55,15 +57,23 @@ class SQLCatalog(Catalog):
         return self.database.pool.engine()
 
     def bind(self, table: str, *, inline_threshold: int, language: str) -> SQLCatalog:
-        return SQLCatalog(
-            self.database,
-            owns_database=False,
-            table=table,
-            tenant=self.tenant,
-            inline_threshold=inline_threshold,
-            language=language,
-            clock=self.clock,
+        return self._on(
+            self.database, table=table, inline_threshold=inline_threshold, language=language
         )
+
+    @contextmanager
+    def transaction(self) -> Iterator[SQLCatalog]:
+        self.table()
+        with self.database.transaction() as database:
+            yield self._on(database)
+
+    def using(self, connection: Connection) -> SQLCatalog:
+        """Return this catalog on a caller's SQLAlchemy *connection*, in its transaction.
+
+        The transaction is begun if it isn't; the caller commits or rolls back.
+        """
+        self.table()
+        return self._on(self.database.join(connection))
 
     @property
     def history(self) -> SQLHistory:
@@ -194,6 +204,20 @@ class SQLCatalog(Catalog):
         if found != [(uri,)]:
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a row")
 
+    # Indexes
+
+    def indexed(self, rows: Sequence[EntryRow]) -> dict[str, IndexedEntry]:
+        return read_indexed(self.database, rows)
+
+    def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
+        with self.database.writing() as session:
+            for chunk in in_chunks(entries):
+                _, _, found = self._current(session, [row.id for row, _ in chunk])
+                write_indexed(session, self._steps(self.clock()), chunk, found)
+
+    def check_search_index(self, *, repair: bool) -> str | None:
+        return check_search_index(self.database, repair=repair)
+
     # Payload deletions
 
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
@@ -203,6 +227,14 @@ class SQLCatalog(Catalog):
             rows = self.database.rows(self.database.statements.select_deletable, bound)
             found += [uri for (uri,) in rows]
         return found
+
+    def named_payloads(self, uris: Sequence[str]) -> set[str]:
+        named: set[str] = set()
+        for chunk in in_chunks(uris):
+            bound = {"uris": self.database.dialect.bind_list(chunk)}
+            rows = self.database.rows(self.database.statements.select_named, bound)
+            named.update(uri for (uri,) in rows)
+        return named
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
         with self.database.writing() as session:
@@ -219,6 +251,16 @@ class SQLCatalog(Catalog):
         return [uri for (uri,) in rows]
 
     # Inside
+
+    def _on(self, database: Database, **changed: Any) -> SQLCatalog:
+        binding = {
+            "table": self.table_name,
+            "tenant": self.tenant,
+            "inline_threshold": self.inline_threshold,
+            "language": self.language,
+            "clock": self.clock,
+        }
+        return SQLCatalog(database, owns_database=False, **binding | changed)
 
     def _scope(self, now: datetime) -> dict[str, Any]:
         return {"tenant": self.tenant, "table": self.table_name, "now": now}

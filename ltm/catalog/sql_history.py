@@ -69,9 +69,13 @@ class SQLHistory(History):
                 freed += uris
         return freed
 
-    def rows_as_of(self, snapshot: Snapshot, prefix: str, after: str, limit: int) -> list[EntryRow]:
+    def rows_as_of(
+        self, snapshot: Snapshot, prefix: str, after: str, limit: int, *, superseded: bool = False
+    ) -> list[EntryRow]:
         prefix_end = prefix_upper_bound(prefix)
-        statement = self._statements.select_as_of(bounded=prefix_end is not None)
+        statement = self._statements.select_as_of(
+            bounded=prefix_end is not None, superseded=superseded
+        )
         bounds = {"prefix": prefix, "prefix_end": prefix_end, "after": after, "limit": limit}
         rows = self._database.rows(statement, self._at(snapshot) | bounds)
         return [EntryRow._make(row) for row in rows]

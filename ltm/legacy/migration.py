@@ -146,7 +146,7 @@ class _Target:
         self._catalog = catalog
         self._now = catalog.clock()
         # As of the beginning of time nothing has expired.
-        self._reader = ValueReader(catalog, payloads, lambda: BEGINNING, verify=True)
+        self._reader = ValueReader(payloads, catalog.read_many, lambda: BEGINNING, verify=True)
 
     def has_expired(self, entry: SourceEntry) -> bool:
         """Return whether *entry* had expired when the migration began."""

@@ -77,6 +77,10 @@ class SQLDialect(ABC):
         """Return the parameter for :meth:`is_among`."""
 
     @abstractmethod
+    def begin_now(self, connection: Connection) -> None:
+        """Begin the transaction of *connection* in the database if only SQLAlchemy has begun."""
+
+    @abstractmethod
     def lock_schema(self, connection: Connection) -> None:
         """Let one process at a time see to the schema, until the transaction ends."""
 
@@ -102,6 +106,11 @@ class SQLDialect(ABC):
     @abstractmethod
     def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         """Return whether *value* has the text bound as *name* in it, with case."""
+
+    check_index: ClassVar[str | None]
+    """Fails where the full-text index disagrees with the words; None where it can't."""
+    rebuild_index: ClassVar[str | None]
+    """Makes the full-text index anew from the words."""
 
     @abstractmethod
     def translate(self, error: Exception, where: str) -> LTMError:
@@ -134,6 +143,10 @@ class SQLiteDialect(SQLDialect):
         "DELETE FROM ltm_entry_search WHERE entry_id = old.id; "
         "DELETE FROM ltm_entry_metadata WHERE entry_id = old.id; END",
     )
+
+    # Rank 1 compares the index with its content table, not with itself alone.
+    check_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts, rank) VALUES ('integrity-check', 1)"
+    rebuild_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts) VALUES ('rebuild')"
 
     def sqlalchemy(self) -> Dialect:
         return sqlite.dialect(paramstyle="qmark")
@@ -169,10 +182,13 @@ class SQLiteDialect(SQLDialect):
     def bind_list(self, values: Sequence[str]) -> str:
         return json.dumps(values)
 
-    def lock_schema(self, connection: Connection) -> None:
+    def begin_now(self, connection: Connection) -> None:
         # An engine that was handed in leaves it to the driver to begin, which does so too late.
         if not getattr(connection.connection.driver_connection, "in_transaction", False):
             connection.exec_driver_sql(self.begin_write)
+
+    def lock_schema(self, connection: Connection) -> None:
+        self.begin_now(connection)
 
     def has_table(self) -> Select[Any]:
         catalog = table("sqlite_master", column("type", String), column("name", String))

@@ -79,8 +79,11 @@ class HistoryStatements:
         """Delete the snapshot ``id``."""
         return delete(SNAPSHOTS).where(SNAPSHOTS.c.id == bindparam("id"))
 
-    def select_as_of(self, *, bounded: bool) -> CompiledStatement:
-        """Up to ``limit`` rows that snapshot ``seq`` sees, as :meth:`Statements.select_by_key`."""
+    def select_as_of(self, *, bounded: bool, superseded: bool) -> CompiledStatement:
+        """Up to ``limit`` rows that snapshot ``seq`` sees, as :meth:`Statements.select_by_key`.
+
+        With *superseded*, only those that are no longer there.
+        """
 
         def branch(of: Table) -> Select[Any]:
             rows = _seen(of).where(
@@ -91,11 +94,12 @@ class HistoryStatements:
             return rows.where(of.c.key < bindparam("prefix_end")) if bounded else rows
 
         def build() -> CompoundSelect[Any]:
-            rows = union_all(branch(ENTRIES), branch(VERSIONS))
+            seen = (VERSIONS,) if superseded else (ENTRIES, VERSIONS)
+            rows = union_all(*(branch(of) for of in seen))
             ordered = rows.order_by(rows.selected_columns.key)
             return ordered.limit(bindparam("limit", type_=Integer))
 
-        return self._shaped.get(bounded, build)
+        return self._shaped.get((bounded, superseded), build)
 
     @CompiledOnce
     def select_as_of_ids(self) -> CompoundSelect[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    CompoundSelect,
     Delete,
     Integer,
     Select,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     insert,
     select,
     tuple_,
+    union,
     update,
 )
 from sqlalchemy.sql.dml import Insert
@@ -253,6 +255,20 @@ class Statements:
         """How many expired entries are still there."""
         return select(func.count()).select_from(ENTRIES).where(in_scope(ENTRIES), has_expired())
 
+    # What the indexes hold
+
+    @CompiledOnce
+    def select_words(self) -> Select[Any]:
+        """Entry id, text and length of the words of the entries ``ids``."""
+        columns = SEARCH.c.entry_id, SEARCH.c.text, SEARCH.c.length
+        return select(*columns).where(self.dialect.is_among(SEARCH.c.entry_id, "ids"))
+
+    @CompiledOnce
+    def select_metadata(self) -> Select[Any]:
+        """Entry id, path and code of the metadata rows of the entries ``ids``."""
+        columns = METADATA.c.entry_id, METADATA.c.path, METADATA.c.value
+        return select(*columns).where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
+
     # Payload deletions
 
     @CompiledOnce
@@ -268,6 +284,16 @@ class Statements:
             self.dialect.is_among(uri, "uris"),
             ~exists().where(ENTRIES.c.storage_uri == uri),
             ~exists().where(VERSIONS.c.storage_uri == uri),
+        )
+
+    @CompiledOnce
+    def select_named(self) -> CompoundSelect[Any]:
+        """The payloads among ``uris`` that an entry or a version names."""
+        return union(
+            *(
+                select(of.c.storage_uri).where(self.dialect.is_among(of.c.storage_uri, "uris"))
+                for of in (ENTRIES, VERSIONS)
+            )
         )
 
     @CompiledOnce

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar
 
-from ltm.catalog.base import Catalog, CatalogStatistics, LogicalTable
+from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
+from ltm.catalog.history import History
+from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
-from ltm.search.analysis import Question
+from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter
 
 CatalogOperation = Literal[
@@ -28,6 +31,12 @@ CatalogOperation = Literal[
     "forget_deletions",
     "scheduled_deletions",
     "probe",
+    "named_payloads",
+    "indexed",
+    "index_again",
+    "check_search_index",
+    "history",
+    "transaction",
 ]
 
 _T = TypeVar("_T")
@@ -132,6 +141,27 @@ class FailingCatalog(Catalog):
 
     def probe(self, now: datetime) -> None:
         self._switches.run("probe", lambda: self._catalog.probe(now))
+
+    def named_payloads(self, uris: Sequence[str]) -> set[str]:
+        return self._switches.run("named_payloads", lambda: self._catalog.named_payloads(uris))
+
+    def indexed(self, rows: Sequence[EntryRow]) -> dict[str, IndexedEntry]:
+        return self._switches.run("indexed", lambda: self._catalog.indexed(rows))
+
+    def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
+        self._switches.run("index_again", lambda: self._catalog.index_again(entries))
+
+    def check_search_index(self, *, repair: bool) -> str | None:
+        return self._switches.run(
+            "check_search_index", lambda: self._catalog.check_search_index(repair=repair)
+        )
+
+    @property
+    def history(self) -> History:
+        return self._switches.run("history", lambda: self._catalog.history)
+
+    def transaction(self) -> AbstractContextManager[Catalog]:
+        return self._switches.run("transaction", self._catalog.transaction)
 
     def close(self) -> None:
         self._catalog.close()

@@ -1,0 +1,125 @@
+"""The calls on points in time: snapshots, what changed, and going back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from ltm.backend.health import describe_failure
+from ltm.backend.parts import BackendCalls
+from ltm.backend.results import (
+    ExpireAnswer,
+    RestoreAnswer,
+    SnapshotAnswer,
+    SnapshotInfo,
+    SnapshotsAnswer,
+    answering,
+)
+from ltm.catalog.base import Catalog
+from ltm.catalog.commit import Outcome, Put, Removal
+from ltm.catalog.history import EntryChange, RowChange, Snapshot
+from ltm.entry import EntryRow
+from ltm.errors import ValidationError
+from ltm.keys import validate_name
+
+CHANGES_PER_WRITE = 200
+
+
+class SnapshotCalls(BackendCalls):
+    """Snapshots of the logical table."""
+
+    @answering
+    def create_snapshot(self, name: str) -> SnapshotAnswer:
+        self.require_open()
+        snapshot = self.catalog.history.create(validate_name(name, "name"), self.clock())
+        return cast(SnapshotAnswer, {"success": True, **_describe(snapshot)})
+
+    @answering
+    def list_snapshots(self) -> SnapshotsAnswer:
+        self.require_open()
+        found = [_describe(each) for each in self.catalog.history.snapshots()]
+        return SnapshotsAnswer(success=True, snapshots=found, count=len(found))
+
+    @answering
+    def expire_snapshot(self, snapshot: str) -> ExpireAnswer:
+        self.require_open()
+        history = self.catalog.history
+        found = history.find(_reference(snapshot))
+        failures = self.parts.aftermath.free(history.expire(found, self.clock()))
+        return ExpireAnswer(
+            success=True,
+            snapshot_id=found.id,
+            errors=[describe_failure(uri, error) for uri, error in failures],
+        )
+
+    @answering
+    def restore(self, snapshot: str) -> RestoreAnswer:
+        self.require_open()
+        outcomes: list[Outcome] = []
+        with self.catalog.transaction() as catalog:
+            found = catalog.history.find(_reference(snapshot))
+            page: list[RowChange] = []
+            for change in catalog.history.changes(found, None, self.clock()):
+                page.append(change)
+                if len(page) == CHANGES_PER_WRITE:
+                    outcomes += self._undo(catalog, found, page)
+                    page = []
+            outcomes += self._undo(catalog, found, page)
+        self.parts.free(outcomes)
+        return RestoreAnswer(
+            success=True,
+            restored=sum(outcome.stored for outcome in outcomes),
+            deleted=sum(outcome.deleted for outcome in outcomes),
+        )
+
+    def diff(self, a: str, b: str) -> Iterator[EntryChange]:
+        self.require_open()
+        history = self.catalog.history
+        return _described(
+            history.changes(history.find(_reference(a)), history.find(_reference(b)), self.clock())
+        )
+
+    def changes(self, since: str | None) -> Iterator[EntryChange]:
+        self.require_open()
+        history = self.catalog.history
+        point = None if since is None else history.find(_reference(since))
+        return _described(history.changes(point, None, self.clock()))
+
+    def _undo(
+        self, catalog: Catalog, snapshot: Snapshot, changes: Sequence[RowChange]
+    ) -> list[Outcome]:
+        """Write back the earlier rows of *changes* and remove what had no earlier row."""
+        now = self.clock()
+        back: list[EntryRow] = []
+        undone: list[Put | Removal] = []
+        for earlier, later in changes:
+            if earlier is not None and (earlier.expires_at is None or earlier.expires_at > now):
+                back.append(earlier)
+            elif later is not None:
+                undone.append(Removal(id=later.id, key=later.key))
+        undone += [
+            self.parts.writer.put_back(entry.row, entry.value)
+            for entry in self.parts.reader_as_of(snapshot).stream(back)
+        ]
+        return catalog.write(undone, now)
+
+
+def _reference(snapshot: object) -> str:
+    if not isinstance(snapshot, str):
+        raise ValidationError(f"snapshot: expected an id or a name, got {snapshot!r}")
+    return snapshot
+
+
+def _describe(snapshot: Snapshot) -> SnapshotInfo:
+    return SnapshotInfo(
+        snapshot_id=snapshot.id,
+        name=snapshot.name,
+        entry_count=snapshot.entry_count,
+        total_bytes=snapshot.total_bytes,
+        created_at=snapshot.created_at,
+    )
+
+
+def _described(changes: Iterator[RowChange]) -> Iterator[EntryChange]:
+    for change in changes:
+        yield change.describe()

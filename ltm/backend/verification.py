@@ -1,0 +1,100 @@
+"""Checking rows against payloads, hashes and indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+from ltm.backend.parts import Parts
+from ltm.backend.reader import ReadEntry, ValueReader
+from ltm.backend.results import Problem
+from ltm.catalog.primitives import IndexedEntry
+from ltm.entry import EntryRow
+from ltm.garbage import find_garbage
+from ltm.search.analysis import Document
+from ltm.search.codes import index_rows
+
+PAGE_SIZE = 200
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""The instant as of which no row has expired."""
+
+
+class Verification:
+    """One walk over all rows of a logical table."""
+
+    def __init__(self, parts: Parts, *, repair: bool) -> None:
+        self._parts = parts
+        self._repair = repair
+        self._reader = ValueReader(
+            parts.payloads, parts.catalog.read_many, lambda: _BEGINNING, verify=True
+        )
+        self.checked = 0
+        self.unreferenced = 0
+        self.problems: list[Problem] = []
+
+    def run(self) -> None:
+        """Check every row that is there, every version, the index as a whole and the objects.
+
+        Raises:
+            LTMError: The catalog or the store could not be read to the end.
+        """
+        catalog = self._parts.catalog
+        for page in _pages(catalog.iterate("", lambda: _BEGINNING)):
+            self._check_entries(page)
+        for snapshot in catalog.history.snapshots():
+            reader = self._parts.reader_as_of(snapshot)
+            for page in _pages(catalog.history.iterate_as_of(snapshot, superseded=True)):
+                for entry in reader.read_rows(page):
+                    self._check_value(entry)
+        wrong = catalog.check_search_index(repair=self._repair)
+        if wrong is not None:
+            self._report("index", None, f"full-text index: {wrong}", repaired=self._repair)
+        now = self._parts.clock()
+        garbage = find_garbage(catalog, self._parts.payloads, now, timedelta(0))
+        self.unreferenced = len(garbage.unreferenced) + garbage.spared
+
+    def _check_entries(self, rows: Sequence[EntryRow]) -> None:
+        indexed = self._parts.catalog.indexed(rows)
+        again: list[tuple[EntryRow, Document | None]] = []
+        for entry in self._reader.read_rows(rows):
+            if self._check_value(entry) and not self._is_indexed(entry, indexed[entry.row.id]):
+                document = self._parts.writer.analyze(entry.row.key, entry.value)
+                again.append((entry.row, document))
+        if again and self._repair:
+            self._parts.catalog.index_again(again)
+
+    def _check_value(self, entry: ReadEntry) -> bool:
+        self.checked += 1
+        is_valueless = entry.row.storage_uri is None and entry.row.inlined_text is None
+        if entry.error is not None and not is_valueless:
+            self._report(entry.error.error_type, entry.row.key, str(entry.error))
+        return entry.error is None
+
+    def _is_indexed(self, entry: ReadEntry, indexed: IndexedEntry) -> bool:
+        """Report what the indexes hold wrong of *entry*."""
+        row = entry.row
+        document = self._parts.writer.analyze(row.key, entry.value)
+        has_words = document is None or document == indexed.document
+        if not has_words:
+            detail = f"entry {row.key!r} is not indexed by its words"
+            self._report("words", row.key, detail, repaired=self._repair)
+        has_metadata = frozenset(index_rows(row.metadata)) == indexed.metadata_rows
+        if not has_metadata:
+            detail = f"entry {row.key!r} is not indexed by its metadata"
+            self._report("metadata", row.key, detail, repaired=self._repair)
+        return has_words and has_metadata
+
+    def _report(self, kind: str, key: str | None, detail: str, *, repaired: bool = False) -> None:
+        self.problems.append(Problem(kind=kind, key=key, detail=detail, repaired=repaired))
+
+
+def _pages(rows: Iterable[EntryRow]) -> Iterator[list[EntryRow]]:
+    page: list[EntryRow] = []
+    for row in rows:
+        page.append(row)
+        if len(page) == PAGE_SIZE:
+            yield page
+            page = []
+    if page:
+        yield page

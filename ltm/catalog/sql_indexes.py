@@ -1,0 +1,59 @@
+"""Checking and repairing what a SQL catalog's indexes hold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ltm.catalog.commit import Decision, Outcome
+from ltm.catalog.database import Database, in_chunks
+from ltm.catalog.primitives import IndexedEntry
+from ltm.catalog.steps import WriteSteps
+from ltm.entry import EntryRow
+from ltm.errors import CatalogUnavailableError
+from ltm.search.analysis import Document
+from ltm.sql.execution import Session
+
+
+def read_indexed(database: Database, rows: Sequence[EntryRow]) -> dict[str, IndexedEntry]:
+    """Return what the indexes hold of *rows*, by id."""
+    words: dict[str, Document] = {}
+    metadata: dict[str, set[tuple[str, str]]] = {row.id: set() for row in rows}
+    for chunk in in_chunks(rows):
+        ids = {"ids": database.dialect.bind_list([row.id for row in chunk])}
+        for entry_id, text, length in database.rows(database.statements.select_words, ids):
+            words[entry_id] = Document(text, length)
+        for entry_id, path, code in database.rows(database.statements.select_metadata, ids):
+            metadata[entry_id].add((path, code))
+    return {row.id: IndexedEntry(words.get(row.id), frozenset(metadata[row.id])) for row in rows}
+
+
+def write_indexed(
+    session: Session,
+    steps: WriteSteps,
+    entries: Sequence[tuple[EntryRow, Document | None]],
+    current: dict[str, EntryRow],
+) -> None:
+    """Write the rows of *entries* that are as they were, and their index rows, once more."""
+    for row, document in entries:
+        if current.get(row.id) == row:
+            again = Decision(Outcome(row.key), row, replaces=True, metadata_changed=True)
+            steps.add(row.id, again, document)
+    steps.run(session, end_seq=0)
+
+
+def check_search_index(database: Database, *, repair: bool) -> str | None:
+    """Return what is wrong with the full-text index, made anew if *repair* is asked for."""
+    check, rebuild = database.dialect.check_index, database.dialect.rebuild_index
+    if check is None or rebuild is None:
+        return None
+    try:
+        with database.writing() as session:
+            session.command(check)
+    except CatalogUnavailableError as error:
+        if not isinstance(error.__cause__, database.pool.error):
+            raise
+        if repair:
+            with database.writing() as session:
+                session.command(rebuild)
+        return str(error.__cause__)
+    return None
