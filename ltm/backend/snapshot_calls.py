@@ -19,7 +19,6 @@ from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import EntryChange, RowChange, Snapshot
 from ltm.entry import EntryRow
-from ltm.errors import ValidationError
 from ltm.keys import validate_name
 
 CHANGES_PER_WRITE = 200
@@ -44,7 +43,7 @@ class SnapshotCalls(BackendCalls):
     def expire_snapshot(self, snapshot: str) -> ExpireAnswer:
         self.require_open()
         history = self.catalog.history
-        found = history.find(_reference(snapshot))
+        found = history.find(snapshot)
         failures = self.parts.aftermath.free(history.expire(found, self.clock()))
         return ExpireAnswer(
             success=True,
@@ -57,7 +56,7 @@ class SnapshotCalls(BackendCalls):
         self.require_open()
         outcomes: list[Outcome] = []
         with self.catalog.transaction() as catalog:
-            found = catalog.history.find(_reference(snapshot))
+            found = catalog.history.find(snapshot)
             page: list[RowChange] = []
             for change in catalog.history.changes(found, None, self.clock()):
                 page.append(change)
@@ -73,17 +72,17 @@ class SnapshotCalls(BackendCalls):
         )
 
     def diff(self, a: str, b: str) -> Iterator[EntryChange]:
-        self.require_open()
-        history = self.catalog.history
-        return _described(
-            history.changes(history.find(_reference(a)), history.find(_reference(b)), self.clock())
-        )
+        backend = self.active()
+        backend.require_open()
+        history = backend.catalog.history
+        return _described(history.changes(history.find(a), history.find(b), backend.clock()))
 
     def changes(self, since: str | None) -> Iterator[EntryChange]:
-        self.require_open()
-        history = self.catalog.history
-        point = None if since is None else history.find(_reference(since))
-        return _described(history.changes(point, None, self.clock()))
+        backend = self.active()
+        backend.require_open()
+        history = backend.catalog.history
+        point = None if since is None else history.find(since)
+        return _described(history.changes(point, None, backend.clock()))
 
     def _undo(
         self, catalog: Catalog, snapshot: Snapshot, changes: Sequence[RowChange]
@@ -102,12 +101,6 @@ class SnapshotCalls(BackendCalls):
             for entry in self.parts.reader_as_of(snapshot).stream(back)
         ]
         return catalog.write(undone, now)
-
-
-def _reference(snapshot: object) -> str:
-    if not isinstance(snapshot, str):
-        raise ValidationError(f"snapshot: expected an id or a name, got {snapshot!r}")
-    return snapshot
 
 
 def _describe(snapshot: Snapshot) -> SnapshotInfo:

@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, TypedDict
 
 from ltm.catalog.commit import same_terms
 from ltm.entry import EntryRow, Metadata
-from ltm.errors import SnapshotNotFoundError
+from ltm.errors import SnapshotNotFoundError, ValidationError
 from ltm.search.filters import Filter, matches
 
 PAGE_SIZE = 500
@@ -132,8 +132,11 @@ class History(ABC):
         """Return the snapshot with the id *reference*, or the newest with that name.
 
         Raises:
+            ValidationError: *reference* is not text.
             SnapshotNotFoundError: There is none.
         """
+        if not isinstance(reference, str):
+            raise ValidationError(f"snapshot: expected an id or a name, got {reference!r}")
         named = [each for each in self.snapshots() if reference in (each.id, each.name)]
         if not named:
             raise SnapshotNotFoundError(f"no snapshot has the id or name {reference!r}")

@@ -9,9 +9,10 @@ Subclass it in a test module; pytest collects the tests with the subclass::
 
 from __future__ import annotations
 
+from ltm.testing.backend_history_suite import BackendHistorySuite
 from ltm.testing.backend_many_suite import BackendManySuite
 from ltm.testing.backend_value_suite import BackendValueSuite
 
 
-class BackendSuite(BackendValueSuite, BackendManySuite):
+class BackendSuite(BackendValueSuite, BackendManySuite, BackendHistorySuite):
     """The conformance suite of an LTM backend over a catalog and a payload store."""

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from ltm.testing.entry_suite import EntrySuite
 from ltm.testing.find_suite import FindSuite
+from ltm.testing.history_suite import HistorySuite
 from ltm.testing.lifetime_suite import LifetimeSuite
 
 
-class CatalogSuite(EntrySuite, FindSuite, LifetimeSuite):
+class CatalogSuite(EntrySuite, FindSuite, LifetimeSuite, HistorySuite):
     """The conformance suite of :class:`~ltm.catalog.base.Catalog`."""
