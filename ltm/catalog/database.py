@@ -15,7 +15,7 @@ from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import DriverPool
 from ltm.sql.execution import CompiledStatement, Row, Session
 from ltm.sql.history import HistoryStatements
-from ltm.sql.migrate import HEAD, VERSION_TABLE, ensure_schema
+from ltm.sql.migrate import HEAD, VERSION_TABLE, ensure_schema, ensure_schema_within
 from ltm.sql.statements import Statements
 
 IDS_PER_STATEMENT = 500
@@ -61,13 +61,17 @@ class Database:
     def join(self, connection: Connection) -> Database:
         """Return a database whose statements run in the transaction of a caller's *connection*.
 
-        The transaction is begun if it isn't; the caller ends it.
+        The transaction is begun if it isn't; the caller ends it. Where the schema is still to be
+        made, it is made there too: the caller may hold the lock that another connection would need.
         """
-        if not self._is_ready:
-            self._prepare()
-        if not connection.in_transaction():
-            connection.begin()
-        self.dialect.begin_now(connection)
+        try:
+            if not connection.in_transaction():
+                connection.begin()
+            self.dialect.begin_now(connection)
+            if not self._is_ready:
+                ensure_schema_within(connection)
+        except SQLAlchemyError as error:
+            raise self.dialect.translate(error, self.pool.where) from error
         return BoundDatabase(self, connection.connection)
 
     def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:

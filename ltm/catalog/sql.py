@@ -72,7 +72,6 @@ class SQLCatalog(Catalog):
 
         The transaction is begun if it isn't; the caller commits or rolls back.
         """
-        self.table()
         return self._on(self.database.join(connection))
 
     @property

@@ -81,13 +81,18 @@ def ensure_schema(engine: Engine) -> None:
         SchemaOutOfDateError: The database is at a revision that this library doesn't know.
     """
     with engine.begin() as connection:
-        DIALECTS[connection.dialect.name].lock_schema(connection)
-        revision = current_revision(connection)
-        if revision is None:
-            create_schema(connection)
-        elif revision != HEAD:
-            _require_known(revision)
-            upgrade(connection)
+        ensure_schema_within(connection)
+
+
+def ensure_schema_within(connection: Connection) -> None:
+    """Do the same within the transaction of *connection*, which somebody else ends."""
+    DIALECTS[connection.dialect.name].lock_schema(connection)
+    revision = current_revision(connection)
+    if revision is None:
+        create_schema(connection)
+    elif revision != HEAD:
+        _require_known(revision)
+        upgrade(connection)
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
