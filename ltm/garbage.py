@@ -47,6 +47,8 @@ def delete_scheduled(catalog: Catalog, store: PayloadStore, uris: Sequence[str])
         return []
     try:
         deletable = catalog.deletable_payloads(uris)
+        if deletable:
+            catalog.make_durable()
         errors = dict(zip(deletable, store.delete_many(deletable), strict=True))
         gone = [uri for uri, error in errors.items() if error is None]
         if gone:
@@ -62,6 +64,8 @@ def drop_unreferenced(store: PayloadStore, uris: Sequence[str]) -> None:
 
     Best effort: what stays behind is an unreferenced object, which a collection finds.
     """
+    if not uris:
+        return
     for uri, error in zip(uris, store.delete_many(uris), strict=True):
         if error is not None:
             _log.debug("unreferenced payload %s stays: %s", uri, error)

@@ -67,8 +67,8 @@ class BatchWriter:
                 for index, entry in pending[start:]:
                     self._failures[index] = entry.key, error
                 return
-            except LTMError:
-                self._store_alone(chunk)
+            except LTMError as error:
+                self._store_alone(chunk, error)
 
     def answer(self) -> StoreBatchAnswer:
         """Return the counts, and a failure if any entry failed."""
@@ -93,13 +93,17 @@ class BatchWriter:
         self._stored += sum(outcome.stored for outcome in outcomes)
         self._deduplicated += sum(outcome.deduplicated for outcome in outcomes)
 
-    def _store_alone(self, chunk: Sequence[tuple[int, PreparedEntry]]) -> None:
-        """Store entries one by one, after one of them kept all from being stored."""
+    def _store_alone(self, chunk: Sequence[tuple[int, PreparedEntry]], error: LTMError) -> None:
+        """Store entries one by one, after the *error* of one kept all from being stored."""
+        if len(chunk) == 1:
+            index, entry = chunk[0]
+            self._failures[index] = entry.key, error
+            return
         for index, entry in chunk:
             try:
                 self._store([entry])
-            except LTMError as error:
-                self._failures[index] = entry.key, error
+            except LTMError as own:
+                self._failures[index] = entry.key, own
 
 
 def _fields_of(entry: object) -> dict[str, Any]:

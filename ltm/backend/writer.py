@@ -6,7 +6,7 @@ names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -15,12 +15,18 @@ from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, StaleEntryError, require_conditions, same_terms
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
-from ltm.errors import CatalogUnavailableError, LTMError
+from ltm.errors import (
+    CatalogUnavailableError,
+    IntegrityError,
+    LTMError,
+    PayloadError,
+    PayloadNotFoundError,
+)
 from ltm.garbage import delete_scheduled, drop_unreferenced
 from ltm.hashing import canonical_json, hash_text
 from ltm.keys import validate_key
 from ltm.payload.base import PayloadStore, payload_path
-from ltm.payload.codecs import Codec
+from ltm.payload.codecs import Codec, codec_for_path
 from ltm.search.analysis import Document, get_analyzer
 
 
@@ -144,9 +150,7 @@ class EntryWriter:
         require_conditions(
             entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
         )
-        if condition.based_on is None and found is not None and _is_unchanged(entry, found):
-            return Outcome(entry.key, deduplicated=True, storage_uri=found.storage_uri)
-        return self._commit([entry], {entry.key: found} if found else {}, condition)[0]
+        return self._write([entry], {entry.key: found} if found else {}, condition)[0]
 
     def write_many(self, entries: Sequence[PreparedEntry]) -> list[Outcome]:
         """Write entries of distinct keys in one transaction, all or none, outcomes in order.
@@ -156,20 +160,72 @@ class EntryWriter:
             CatalogUnavailableError: The catalog could not be reached.
         """
         found = self._catalog.read_many([entry.key for entry in entries], self._clock())
-        changed = [
-            entry
-            for entry in entries
-            if entry.key not in found or not _is_unchanged(entry, found[entry.key])
-        ]
-        outcomes = {
-            outcome.key: outcome
-            for outcome in (self._commit(changed, found, Condition()) if changed else ())
-        }
-        return [
-            outcomes.get(entry.key)
-            or Outcome(entry.key, deduplicated=True, storage_uri=found[entry.key].storage_uri)
-            for entry in entries
-        ]
+        return self._write(entries, found, Condition())
+
+    def _write(
+        self,
+        entries: Sequence[PreparedEntry],
+        found: Mapping[str, EntryRow],
+        condition: Condition,
+    ) -> list[Outcome]:
+        """Commit those *entries* that differ from the rows in *found*."""
+        equal = self._find_equal(entries, found)
+        outcomes: dict[str, Outcome] = {}
+        changed: list[PreparedEntry] = []
+        for entry in entries:
+            row = equal.get(entry.key)
+            if (
+                row is not None
+                and condition.based_on is None
+                and same_terms(row, entry.metadata, entry.expires_at)
+            ):
+                outcomes[entry.key] = Outcome(
+                    entry.key, deduplicated=True, storage_uri=row.storage_uri
+                )
+            else:
+                changed.append(entry)
+        if changed:
+            damaged = {
+                key
+                for entry in changed
+                if (key := entry.key) in found
+                and key not in equal
+                and found[key].content_hash == entry.content_hash
+            }
+            for outcome in self._commit(changed, equal, damaged, condition):
+                outcomes[outcome.key] = outcome
+        return [outcomes[entry.key] for entry in entries]
+
+    def _find_equal(
+        self, entries: Sequence[PreparedEntry], found: Mapping[str, EntryRow]
+    ) -> dict[str, EntryRow]:
+        """Return the rows in *found* that have the very value of their entry.
+
+        Equal hashes are not enough: a success means that the value is there, so what the row names
+        is read and compared. A value that is lost or damaged is not equal.
+
+        Raises:
+            PayloadError: The store failed; whether a payload is there is not known.
+        """
+        equal: dict[str, EntryRow] = {}
+        outside: list[tuple[PreparedEntry, EntryRow, str]] = []
+        for entry in entries:
+            row = found.get(entry.key)
+            if row is None or row.content_hash != entry.content_hash:
+                continue
+            if row.storage_uri is not None:
+                outside.append((entry, row, row.storage_uri))
+            elif row.inlined_text == entry.text:
+                equal[entry.key] = row
+        contents = self._store.read_many([uri for _, _, uri in outside])
+        for (entry, row, uri), content in zip(outside, contents, strict=True):
+            if isinstance(content, PayloadNotFoundError):
+                continue
+            if isinstance(content, PayloadError):
+                raise content
+            if _holds(uri, content, entry.text):
+                equal[entry.key] = row
+        return equal
 
     def upload(self, entries: Sequence[PreparedEntry]) -> list[str | LTMError | None]:
         """Write the payloads of *entries* in parallel.
@@ -213,16 +269,15 @@ class EntryWriter:
     def _commit(
         self,
         entries: Sequence[PreparedEntry],
-        found: Mapping[str, EntryRow],
+        equal: Mapping[str, EntryRow],
+        damaged: Collection[str],
         condition: Condition,
     ) -> list[Outcome]:
-        """Commit *entries*, reusing the payloads of rows in *found* that have the same value."""
+        """Commit *entries*, reusing the payloads of the rows in *equal*."""
         reused = {
-            entry.key: found[entry.key]
+            entry.key: equal[entry.key]
             for entry in entries
-            if entry.key in found
-            and found[entry.key].content_hash == entry.content_hash
-            and found[entry.key].storage_uri is not None
+            if entry.key in equal and equal[entry.key].storage_uri is not None
         }
         fresh = [entry for entry in entries if entry.key not in reused]
         paths = self.upload(fresh)
@@ -233,7 +288,13 @@ class EntryWriter:
                 raise error
         places = {entry.key: path for entry, path in zip(fresh, paths, strict=True)}
         puts = [
-            self._put(entry, reused.get(entry.key), places.get(entry.key), condition)
+            self._put(
+                entry,
+                reused.get(entry.key),
+                places.get(entry.key),
+                condition,
+                mends=entry.key in damaged,
+            )
             for entry in entries
         ]
         try:
@@ -243,7 +304,7 @@ class EntryWriter:
             if condition.based_on is not None:
                 raise
             # A row whose payload was to be reused has changed: this time bring every payload.
-            return self._commit(entries, {}, condition)
+            return self._commit(entries, {}, damaged, condition)
         except CatalogUnavailableError:
             # The commit may have happened all the same: the payloads must stay.
             raise
@@ -262,6 +323,8 @@ class EntryWriter:
         reused: EntryRow | None,
         path: str | LTMError | None,
         condition: Condition,
+        *,
+        mends: bool,
     ) -> Put:
         uri = reused.storage_uri if reused is not None else path
         return Put(
@@ -277,15 +340,14 @@ class EntryWriter:
             if_match=condition.if_match,
             if_absent=condition.if_absent,
             based_on=condition.based_on or reused,
+            mends=mends,
             created_at=entry.created_at,
             updated_at=entry.updated_at,
         )
 
 
-def _is_unchanged(entry: PreparedEntry, found: EntryRow) -> bool:
-    has_value = found.storage_uri is not None or found.inlined_text is not None
-    return (
-        has_value
-        and found.content_hash == entry.content_hash
-        and same_terms(found, entry.metadata, entry.expires_at)
-    )
+def _holds(uri: str, content: bytes, text: str) -> bool:
+    try:
+        return codec_for_path(uri).decode(content, where=uri) == text
+    except IntegrityError:
+        return False

@@ -40,6 +40,8 @@ class Put:
     """Whether there must be no live entry."""
     based_on: EntryRow | None = None
     """The live row as the writer read it; it must be the same still."""
+    mends: bool = False
+    """Whether the live entry is known to have lost its value: it is written even if it is equal."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     """Times to keep from elsewhere; None for the instant of the commit."""
@@ -114,6 +116,7 @@ def decide_put(
         live is not None
         and live.content_hash == put.content_hash
         and _has_value(live) == put.has_value
+        and not put.mends
     )
     if live is not None and same_value and same_terms(live, put.metadata, put.expires_at):
         return Decision(Outcome(put.key, deduplicated=True, storage_uri=live.storage_uri))

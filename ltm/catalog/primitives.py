@@ -132,6 +132,15 @@ class CatalogPrimitives(ABC):
     def statistics(self, now: datetime) -> CatalogStatistics:
         """Return the counts of the logical table."""
 
+    def make_durable(self) -> None:  # noqa: B027 -- nothing to do where a commit is durable
+        """Let every commit so far survive a crash of the machine.
+
+        What a commit replaced may be deleted only afterwards.
+
+        Raises:
+            CatalogUnavailableError: It is not known to be so.
+        """
+
     @abstractmethod
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
         """Return those scheduled payloads among *uris* that no row and no version names."""

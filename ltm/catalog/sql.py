@@ -177,6 +177,7 @@ class SQLCatalog(Catalog):
         return outcomes
 
     def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
+        self.table()
         statements = self.database.statements
         with self.database.writing() as session:
             scope = self._scope(now) | {"limit": limit}
@@ -234,6 +235,12 @@ class SQLCatalog(Catalog):
             rows = self.database.rows(self.database.statements.select_named, bound)
             named.update(uri for (uri,) in rows)
         return named
+
+    def make_durable(self) -> None:
+        try:
+            self.database.pool.make_durable()
+        except OSError as error:
+            raise CatalogUnavailableError(f"catalog {self.database.pool.where}: {error}") from error
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
         with self.database.writing() as session:

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text, Typ
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine
 
+from ltm.errors import IntegrityError
 from ltm.hashing import canonical_json, parse
 
 POSTGRESQL = "postgresql"
@@ -46,7 +47,10 @@ class UTCDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
         if isinstance(value, str):
             # Written by the method above, so in UTC.
-            return datetime.fromisoformat(value)
+            try:
+                return datetime.fromisoformat(value)
+            except ValueError as error:
+                raise IntegrityError(f"catalog row: {error}") from error
         return value if value is None else value.astimezone(UTC)
 
 

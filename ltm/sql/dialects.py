@@ -25,7 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.dml import Insert
 
-from ltm.errors import CatalogUnavailableError, LTMError
+from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError
 from ltm.sql.models import EntrySearchModel
 
 _FULL_TEXT = table("ltm_entry_fts", column("rowid", Integer))
@@ -225,6 +225,8 @@ class SQLiteDialect(SQLDialect):
         return func.instr(value, bindparam(name, type_=String)) > 0
 
     def translate(self, error: Exception, where: str) -> LTMError:
+        if "Could not decode to UTF-8" in str(error):
+            return IntegrityError(f"catalog {where}: {error}")
         return CatalogUnavailableError(f"catalog {where}: {error}")
 
 

@@ -1,16 +1,21 @@
 """Driver connections: how they are opened, kept and given back.
 
 A pool hands out connections in autocommit mode, outside of any transaction. Pools notice a fork: a
-child opens connections of its own and leaves its parent's alone.
+child opens connections of its own and leaves its parent's alone. On SQLite a process must not fork
+while another of its threads is in the middle of a verb.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
+import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event
@@ -23,6 +28,9 @@ Durability = Literal["normal", "full"]
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a SQLite connection waits for another one's transaction, unless told otherwise."""
+
+MAX_IDLE = 16
+"""How many SQLite connections are kept open while nobody uses them."""
 
 
 class DriverPool(ABC):
@@ -50,6 +58,9 @@ class DriverPool(ABC):
     def discard(self, connection: Any) -> None:
         """Take back a *connection* in an unknown state; what it has begun is rolled back."""
 
+    def make_durable(self) -> None:  # noqa: B027 -- most databases have done it at the commit
+        """Let every commit so far survive a crash of the machine."""
+
     @abstractmethod
     def engine(self) -> Engine:
         """Return a SQLAlchemy engine over the same database, for migrations and the ORM."""
@@ -72,6 +83,7 @@ class SQLitePool(DriverPool):
         self._idle: list[sqlite3.Connection] = []
         self._process = os.getpid()
         self._closed = False
+        _POOLS.add(self)
 
     def acquire(self) -> sqlite3.Connection:
         if self._closed:
@@ -87,7 +99,10 @@ class SQLitePool(DriverPool):
             return self._open()
 
     def release(self, connection: sqlite3.Connection) -> None:
-        self._idle.append(connection)
+        if len(self._idle) >= MAX_IDLE:
+            connection.close()
+        else:
+            self._idle.append(connection)
         if self._closed:
             self.close()
 
@@ -99,9 +114,18 @@ class SQLitePool(DriverPool):
 
     def close(self) -> None:
         self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses at the moment."""
         if self._process == os.getpid():
             while self._idle:
-                self._idle.pop().close()
+                with suppress(IndexError):  # another thread took the last one
+                    self._idle.pop().close()
+
+    def make_durable(self) -> None:
+        if self._durability == "normal":
+            _sync_log(self._path)
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -180,6 +204,10 @@ class EnginePool(DriverPool):
     def discard(self, connection: Any) -> None:
         connection.invalidate()
 
+    def make_durable(self) -> None:
+        if self._engine.dialect.name == "sqlite" and self._engine.url.database:
+            _sync_log(self._engine.url.database)
+
     def engine(self) -> Engine:
         return self._engine
 
@@ -204,7 +232,7 @@ def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) ->
         cached_statements=512,
     )
     try:
-        mode = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        mode = _enter_log_mode(connection, busy_timeout)
         # Without a write-ahead log (some network file systems) NORMAL may corrupt the file.
         full = durability == "full" or mode not in ("wal", "memory")
         connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
@@ -213,6 +241,35 @@ def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) ->
         connection.close()
         raise
     return connection
+
+
+def _sync_log(path: str) -> None:
+    """Put what the database at *path* has written to its log on disk."""
+    try:
+        # SQLite locks other files than this one, so closing it here drops no lock.
+        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+    except FileNotFoundError:
+        return  # no log: everything is in the file, synced
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _enter_log_mode(connection: sqlite3.Connection, busy_timeout: float) -> str:
+    """Switch to the write-ahead log and return the mode that the database is in then."""
+    # Whoever writes to a file that is not in this mode yet makes SQLite answer "locked" at once,
+    # whatever its timeout: it can't know that it would not wait for itself.
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            mode: str = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.01))
+        else:
+            return mode
 
 
 def open_engine(url: str) -> Engine:
@@ -238,3 +295,16 @@ def _autocommit_engine(creator: Callable[[], sqlite3.Connection], pool: type[Poo
 
 _ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process, kept so that nothing finalises them."""
+
+_POOLS: weakref.WeakSet[SQLitePool] = weakref.WeakSet()
+
+
+def _close_idle_connections() -> None:
+    for pool in list(_POOLS):
+        pool.close_idle()
+
+
+if hasattr(os, "register_at_fork"):
+    # Within a process SQLite remembers which locks it has taken on a file. A child would inherit
+    # the memory without the locks, and its own connections would rely on them.
+    os.register_at_fork(before=_close_idle_connections)

@@ -27,6 +27,7 @@ CatalogOperation = Literal[
     "rows_found",
     "remove_expired",
     "statistics",
+    "make_durable",
     "deletable_payloads",
     "forget_deletions",
     "scheduled_deletions",
@@ -125,6 +126,9 @@ class FailingCatalog(Catalog):
 
     def statistics(self, now: datetime) -> CatalogStatistics:
         return self._switches.run("statistics", lambda: self._catalog.statistics(now))
+
+    def make_durable(self) -> None:
+        self._switches.run("make_durable", self._catalog.make_durable)
 
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
         return self._switches.run(
