@@ -9,13 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from ltm.config import parse_yaml
+
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 EXAMPLE = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
 def examples(page: str) -> list[str]:
-    return EXAMPLE.findall((ROOT / page).read_text(encoding="utf-8"))
+    return EXAMPLE.findall(read(page))
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if examples(page)])
@@ -32,8 +38,14 @@ def test_the_examples_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if "```yaml" in read(page)])
+def test_the_settings_of_a_page_are_accepted(page: str) -> None:
+    for settings in re.findall(r"^```yaml\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL):
+        assert parse_yaml(settings, environ={}).backend == "duckdb"
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     here = (ROOT / page).parent
-    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", (ROOT / page).read_text(encoding="utf-8"))
+    links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", read(page))
     assert [link for link in links if not (here / link).exists()] == []

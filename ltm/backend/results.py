@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Concatenate, NotRequired, ParamSpec, Protocol, Self, TypedDict, TypeVar
 
 from ltm.entry import JSONValue, Metadata
-from ltm.errors import LTMError
+from ltm.errors import ConflictError, LTMError
 
 
 class Answer(TypedDict):
@@ -19,6 +19,8 @@ class Answer(TypedDict):
     """What went wrong, for people; only in a failure."""
     error_type: NotRequired[str]
     """The same for machines; only in a failure."""
+    current_hash: NotRequired[str | None]
+    """Content hash of the live entry, None where there is none; only in a ``conflict``."""
 
 
 class StoreAnswer(Answer, total=False):
@@ -260,7 +262,10 @@ _A = TypeVar("_A")
 
 def failure(error: LTMError) -> Any:
     """Return the answer that stands for *error*."""
-    return {"success": False, "error": str(error), "error_type": error.error_type}
+    answer = {"success": False, "error": str(error), "error_type": error.error_type}
+    if isinstance(error, ConflictError):
+        return {**answer, "current_hash": error.current_hash}
+    return answer
 
 
 def answering(

@@ -238,7 +238,7 @@ class BackendValueSuite(BackendFixtures):
         memory.store("k", LARGE)
         lost = memory.store("k", [LARGE], if_absent=True)
         assert (lost["success"], lost["error_type"]) == (False, "conflict")
-        assert compute_content_hash(LARGE) in lost["error"]
+        assert lost["current_hash"] == compute_content_hash(LARGE)
         lost = memory.store("k", [LARGE], if_match=compute_content_hash("other"))
         assert lost["error_type"] == "conflict"
         assert memory.store("k", SMALL, if_match=compute_content_hash(LARGE))["stored"]
