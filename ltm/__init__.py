@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from ltm.hashing import compute_content_hash as compute_content_hash
     from ltm.keys import generate_entry_id as generate_entry_id
     from ltm.legacy import migrate_sqlite_backend as migrate_sqlite_backend
+    from ltm.transfer import copy_memory as copy_memory
+    from ltm.transfer import export_bundle as export_bundle
+    from ltm.transfer import import_bundle as import_bundle
 
 _HOMES = {
     "LTMBackend": "ltm.backend.base",
@@ -61,6 +64,9 @@ _HOMES = {
     "compute_content_hash": "ltm.hashing",
     "generate_entry_id": "ltm.keys",
     "migrate_sqlite_backend": "ltm.legacy",
+    "copy_memory": "ltm.transfer",
+    "export_bundle": "ltm.transfer",
+    "import_bundle": "ltm.transfer",
 }
 
 __version__ = "0.1.0"

@@ -83,7 +83,10 @@ class UpkeepCalls(BackendCalls):
         )
         if open_problems:
             worst = open_problems[0]
-            answer["error"] = f"{len(open_problems)} problems, the first: {worst['detail']}"
+            count = len(open_problems)
+            answer["error"] = (
+                worst["detail"] if count == 1 else f"{count} problems, the first: {worst['detail']}"
+            )
             answer["error_type"] = "integrity_error"
         return answer
 

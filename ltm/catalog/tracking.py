@@ -35,14 +35,14 @@ def build_put(
     """Return the write that the arguments of ``track_entry`` ask for.
 
     Args:
-    catalog_id: Gives the id of a key in the catalog's table.
-    language: The language of the table's search words.
-    now: The instant of the call.
-    fields: The arguments by name.
+        catalog_id: Gives the id of a key in the catalog's table.
+        language: The language of the table's search words.
+        now: The instant of the call.
+        fields: The arguments by name.
 
     Raises:
-    ValidationError: A bad argument, or one that is unknown or missing.
-    SerializationError: The inlined value is not JSON.
+        ValidationError: A bad argument, or one that is unknown or missing.
+        SerializationError: The inlined value is not JSON.
     """
     unknown = fields.keys() - _TRACKED
     if unknown:

@@ -12,9 +12,19 @@ import click
 
 import ltm
 from ltm.cli.commands_base import Group, Run, json_option
+from ltm.cli.commands_history import changes, diff, restore, snapshots
 from ltm.cli.commands_memory import get_value, list_entries, remove, search, store
 from ltm.cli.commands_schema import database
-from ltm.cli.commands_upkeep import cleanup, demo, health, migrate, stats
+from ltm.cli.commands_transfer import copy, export_entries, import_entries
+from ltm.cli.commands_upkeep import (
+    cleanup,
+    collect_garbage,
+    demo,
+    health,
+    migrate,
+    stats,
+    verify,
+)
 from ltm.cli.connection import CATALOG_VARIABLE, STORAGE_VARIABLE, Target
 from ltm.cli.exits import BROKEN_PIPE, NEGATIVE, FailedAnswerError, exit_status
 from ltm.cli.output import Output
@@ -23,7 +33,7 @@ from ltm.errors import LTMError, ValidationError
 _EPILOG = """\b
 Exit status:
   0    done
-  1    no: not found, rejected rows, schema not at the newest revision
+  1    no: not found, no such snapshot, rejected rows, an old schema
   2    usage, validation_error, serialization_error
   3    conflict
   4    catalog_unavailable
@@ -70,9 +80,18 @@ _COMMANDS: tuple[click.Command, ...] = (
     remove,
     list_entries,
     search,
+    snapshots,
+    changes,
+    diff,
+    restore,
     stats,
     cleanup,
+    collect_garbage,
+    verify,
     health,
+    copy,
+    export_entries,
+    import_entries,
     migrate,
     database,
     demo,

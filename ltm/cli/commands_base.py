@@ -11,9 +11,11 @@ import click
 
 from ltm.cli.connection import Target, open_memory, resolve_settings
 from ltm.cli.output import Output
+from ltm.errors import ValidationError
 
 if TYPE_CHECKING:
     from ltm.backend.base import LTMBackend
+    from ltm.catalog.base import Catalog
     from ltm.config import Settings
 
 JSON_HELP = "Answer with JSON on standard output."
@@ -31,6 +33,10 @@ class Run:
         """Return the memory; whoever opens it closes it."""
         return open_memory(self.target, self._environ)
 
+    def open_other(self, target: Target) -> LTMBackend:
+        """Return another memory; whoever opens it closes it."""
+        return open_memory(target, self._environ)
+
     def redirect(self, *, catalog: str | None, storage: str | None) -> None:
         """Work on another catalog or payload store, where one is given."""
         self.target = replace(
@@ -47,6 +53,20 @@ class Run:
 def json_option() -> click.Option:
     """Return ``--json``, which is looked for before anything is parsed, and here only accepted."""
     return click.Option(["--json"], is_flag=True, expose_value=False, help=JSON_HELP)
+
+
+def require_catalog(memory: LTMBackend) -> Catalog:
+    """Return the catalog of *memory*.
+
+    Raises:
+        ValidationError: It has none.
+    """
+    from ltm.catalog.base import Catalog
+
+    catalog = getattr(memory, "catalog", None)
+    if not isinstance(catalog, Catalog):
+        raise ValidationError(f"{type(memory).__name__} has no catalog to read")
+    return catalog
 
 
 class Command(click.Command):

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from ltm.cli.commands_base import Command, Run
 from ltm.cli.exits import NEGATIVE, require_success
-from ltm.cli.output import PAGE_ROWS, Column, Output
-from ltm.cli.text import excerpt, readable_instant, readable_json, readable_size, relative_time
+from ltm.cli.listing import entries, entries_as_of, show_entries
+from ltm.cli.options import snapshot_option
+from ltm.cli.output import Column
+from ltm.cli.text import excerpt, readable_size
 from ltm.cli.values import build_filter, parse_object, read_value
-from ltm.clock import utc_now
 from ltm.errors import ValidationError
 
-if TYPE_CHECKING:
-    from ltm.backend.base import LTMBackend
-    from ltm.entry import Entry
-
-_ENTRY_COLUMNS = (
-    Column("key", share=2),
-    Column("size", 9, is_number=True),
-    Column("updated", 10),
-    Column("expires", 10),
-    Column("metadata", is_cut=True),
-)
 _RESULT_COLUMNS = (
     Column("key"),
     Column("score", 7, is_number=True),
@@ -94,8 +81,9 @@ def store(
 @click.argument("key")
 @click.option("--raw", is_flag=True, help="Print a string as it is, without quotes.")
 @click.option("--full", is_flag=True, help="Print metadata and content hash too.")
+@snapshot_option
 @click.pass_obj
-def get_value(run: Run, *, key: str, raw: bool, full: bool) -> int:
+def get_value(run: Run, *, key: str, raw: bool, full: bool, snapshot: str | None) -> int:
     """Print the value of KEY as JSON.
 
     Its content hash is verified. Exit status 1 where there is no such entry.
@@ -103,7 +91,7 @@ def get_value(run: Run, *, key: str, raw: bool, full: bool) -> int:
     if raw and (full or run.output.as_json):
         raise ValidationError("--raw: goes with neither --full nor --json")
     with run.open() as memory:
-        answer = memory.retrieve(key)
+        answer = memory.retrieve(key, snapshot=snapshot)
     require_success(answer)
     run.output.document({"key": key, **answer})
     if not answer["found"]:
@@ -155,6 +143,7 @@ def remove(run: Run, *, keys: tuple[str, ...], if_match: str | None) -> int:
 @_filter
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many. [all]")
 @click.option("--after", metavar="KEY", help="Only keys above this one.")
+@snapshot_option
 @click.pass_obj
 def list_entries(
     run: Run,
@@ -164,6 +153,7 @@ def list_entries(
     filter_text: str | None,
     limit: int | None,
     after: str | None,
+    snapshot: str | None,
 ) -> None:
     """List entries in key order.
 
@@ -171,14 +161,11 @@ def list_entries(
     """
     condition = build_filter(filter_text, conditions)
     with run.open() as memory:
-        found = _entries(memory, prefix, condition, limit, after)
-        if run.output.as_json:
-            for entry in found:
-                run.output.document(_described(entry))
+        if snapshot is None:
+            found = entries(memory, prefix, condition, limit, after)
         else:
-            shown = _time_shown(run.output)
-            rows = (_entry_row(entry, shown) for entry in found)
-            run.output.table(_ENTRY_COLUMNS, rows)
+            found = entries_as_of(memory, snapshot, prefix, condition, limit, after)
+        show_entries(run.output, found)
 
 
 @click.command(cls=Command, context_settings={"ignore_unknown_options": True})
@@ -225,51 +212,3 @@ def _piped() -> bytes | None:
     if sys.stdin is None or sys.stdin.isatty():
         return None
     return sys.stdin.buffer.read()
-
-
-def _entries(
-    memory: LTMBackend,
-    prefix: str,
-    condition: Mapping[str, Any] | None,
-    limit: int | None,
-    after: str | None,
-) -> Iterator[Entry]:
-    """Yield entries page by page, so that a long list is never whole in memory."""
-    from ltm.catalog.base import Catalog
-
-    catalog = getattr(memory, "catalog", None)
-    if not isinstance(catalog, Catalog):
-        raise ValidationError(f"{type(memory).__name__} has no catalog to list")
-    remaining = limit
-    while remaining is None or remaining > 0:
-        size = PAGE_ROWS if remaining is None else min(remaining, PAGE_ROWS)
-        page = catalog.list_entries(prefix, condition, size, after)
-        yield from page
-        if len(page) < size:
-            return
-        after = page[-1]["key"]
-        remaining = None if remaining is None else remaining - size
-
-
-def _described(entry: Entry) -> dict[str, Any]:
-    names = ("key", "content_hash", "byte_size", "storage_uri", "metadata")
-    instants = ("created_at", "updated_at", "expires_at")
-    return {name: entry[name] for name in (*names, *instants)}  # type: ignore[literal-required]
-
-
-def _time_shown(output: Output) -> Callable[[datetime | None], str]:
-    """Return how to show an instant: to a person its distance, to a program itself."""
-    if not output.is_terminal:
-        return readable_instant
-    now = utc_now()
-    return lambda instant: relative_time(instant, now)
-
-
-def _entry_row(entry: Entry, time_shown: Callable[[datetime | None], str]) -> tuple[str, ...]:
-    return (
-        entry["key"],
-        readable_size(entry["byte_size"]),
-        time_shown(entry["updated_at"]),
-        time_shown(entry["expires_at"]),
-        readable_json(entry["metadata"]) if entry["metadata"] else "",
-    )

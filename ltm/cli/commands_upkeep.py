@@ -1,4 +1,7 @@
-"""Commands that look after a memory: ``stats``, ``cleanup``, ``health``, ``migrate``, ``demo``."""
+"""Commands that look after a memory.
+
+They are ``stats``, ``cleanup``, ``gc``, ``verify``, ``health``, ``migrate`` and ``demo``.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,12 @@ EXPIRED_PER_CALL = 1000
 REJECTED_SHOWN = 20
 
 _STATISTIC_COLUMNS = (Column("", 16), Column("", 20))
+_PROBLEM_COLUMNS = (
+    Column("kind", 16),
+    Column("key"),
+    Column("state", 8),
+    Column("detail", share=2),
+)
 _HEALTH_COLUMNS = (Column("part", 8), Column("state", 8), Column("reason"))
 _REJECTED_COLUMNS = (Column("row", 8, is_number=True), Column("rejected key"), Column("reason"))
 
@@ -61,6 +70,64 @@ def cleanup(run: Run, *, limit: int | None) -> None:
     for failure in answer["errors"]:
         run.output.warn(f"not deleted yet: {failure['key']}: {failure['error']}")
     run.output.line(f"removed {answer['deleted']:,} expired, {answer['remaining']:,} remain")
+
+
+@click.command("gc", cls=Command)
+@click.option("--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option(
+    "--grace",
+    type=float,
+    default=86_400,
+    metavar="SECONDS",
+    help="Spare what is younger, which a write may be about to name. [86400, a day]",
+)
+@click.pass_obj
+def collect_garbage(run: Run, *, dry_run: bool, grace: float) -> None:
+    """Delete payloads that nothing names: those scheduled, then what crashes have left."""
+    with run.open() as memory:
+        answer = memory.gc(dry_run, grace=grace)
+    if "scheduled" in answer:
+        verb = "would delete" if dry_run else "deleted"
+        run.output.line(
+            f"{verb} {answer['scheduled']:,} scheduled and {answer['unreferenced']:,} unreferenced "
+            f"payloads ({readable_size(answer['freed_bytes'])}); spared {answer['spared']:,}, "
+            f"foreign {answer['foreign']:,}"
+        )
+        for failure in answer["errors"]:
+            run.output.warn(f"not deleted yet: {failure['key']}: {failure['error']}")
+    require_success(answer)
+    run.output.document(answer)
+
+
+@click.command(cls=Command)
+@click.option("--repair", is_flag=True, help="Index anew what is not indexed right.")
+@click.pass_obj
+def verify(run: Run, *, repair: bool) -> None:
+    """Check every entry against its payload, its hash and the indexes.
+
+    Exit status 6 if there are problems that are not repaired.
+    """
+    with run.open() as memory:
+        answer = memory.verify(repair)
+    if answer["success"]:
+        run.output.document(answer)
+    if "problems" in answer:
+        rows = [
+            (
+                problem["kind"],
+                "-" if problem["key"] is None else problem["key"],
+                "repaired" if problem["repaired"] else "open",
+                problem["detail"],
+            )
+            for problem in answer["problems"]
+        ]
+        run.output.table(_PROBLEM_COLUMNS, rows)
+        repaired = sum(problem["repaired"] for problem in answer["problems"])
+        run.output.line(
+            f"checked {answer['checked']:,}: {len(rows) - repaired:,} open problems, "
+            f"{repaired:,} repaired, {answer['unreferenced']:,} unreferenced payloads"
+        )
+    require_success(answer)
 
 
 @click.command(cls=Command)

@@ -17,8 +17,8 @@ from ltm.entry import JSONValue
 if TYPE_CHECKING:
     from rich.console import Console
 
-Progress = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
+Progress = Callable[[int, int | None], None]
+"""Called with how many are done and how many there are, None where that is not known."""
 
 PAGE_ROWS = 500
 
@@ -101,6 +101,18 @@ class Output:
         """Report a failure *answer* on standard error, and as a document to machines."""
         self.document(answer)
         self.warn(f"error: {answer.get('error')} ({answer.get('error_type')})")
+
+    def confirm(self, question: str) -> bool:
+        """Ask a yes-or-no *question* and return the answer; where nobody can be asked, it is yes.
+
+        Only a person with a terminal for standard input and standard error is asked.
+        """
+        if sys.stdin is None or not (sys.stdin.isatty() and sys.stderr.isatty()):
+            return True
+        sys.stdout.flush()
+        sys.stderr.write(f"{one_line(question)} [y/N] ")
+        sys.stderr.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextmanager
     def progress(self, label: str) -> Iterator[Progress]:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import Enum
 from typing import Any
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.catalog.base import Catalog, validate_limit
-from ltm.catalog.commit import is_live, same_metadata
-from ltm.entry import EntryRow, Metadata
+from ltm.catalog.commit import equivalent_metadata, is_live
+from ltm.entry import EntryRow
 from ltm.errors import (
     CatalogUnavailableError,
     ClosedError,
@@ -24,7 +22,6 @@ from ltm.errors import (
     PayloadNotFoundError,
     ValidationError,
 )
-from ltm.hashing import canonical_json
 from ltm.legacy.rejected import RejectedRow, SideFile, side_file_path
 from ltm.legacy.source import (
     BEGINNING,
@@ -164,7 +161,7 @@ class _Target:
             (found.storage_uri is not None or found.inlined_text is not None)
             and found.content_hash == entry.content_hash
             and found.expires_at == entry.expires_at
-            and _is_same_metadata(found.metadata, entry.metadata)
+            and equivalent_metadata(found.metadata, entry.metadata)
         ):
             return _Verdict.UNCHANGED
         is_newer = entry.updated_at is None or found.updated_at > entry.updated_at
@@ -316,20 +313,6 @@ class _Verification:
         return IntegrityError(
             f"{self._source.name}: row {entry.rowid}, key {entry.key!r}, in the target: {reason}"
         )
-
-
-def _is_same_metadata(one: Metadata, other: Metadata) -> bool:
-    # PostgreSQL's JSONB keeps decimals: 1e16 comes back as an int, -0.0 without its sign.
-    return same_metadata(one, other) or same_metadata(_without_floats(one), _without_floats(other))
-
-
-def _without_floats(metadata: Metadata) -> Metadata:
-    def parse_float(text: str) -> int | float:
-        number = Decimal(text)
-        return int(number) if number == number.to_integral_value() else float(text)
-
-    plain: Metadata = json.loads(canonical_json(metadata), parse_float=parse_float)
-    return plain
 
 
 _SIMPLE_ERRORS = {

@@ -124,3 +124,61 @@ def test_long_work_draws_a_bar_on_a_terminal_only(ltm, expired, monkeypatch):
     assert "cleaning up" in on_terminal.err
     assert ltm("--json", "cleanup", "--limit", "1", is_terminal=True).err == ""
     assert ltm("cleanup").err == ""
+
+
+def payload_paths() -> list[Path]:
+    return [path for path in Path("ltm_data").rglob("*.json") if path.is_file()]
+
+
+def test_gc_deletes_what_nothing_names_after_the_grace_period(ltm):
+    ltm("store", "k", "--text", "x" * 2000)
+    (named,) = payload_paths()
+    # The same name but for its random end: as a crash leaves a payload before its commit.
+    lost = named.with_name(f"{named.stem[:-16]}{'0' * 16}.json")
+    lost.write_bytes(named.read_bytes())
+    assert ltm("--json", "gc").document["spared"] == 1
+    dry = ltm("gc", "--dry-run", "--grace", "0").out
+    assert dry.startswith("would delete 0 scheduled and 1 unreferenced payloads (2.0 kB)")
+    assert lost.exists()
+    assert ltm("--json", "gc", "--grace", "0").document["unreferenced"] == 1
+    assert payload_paths() == [named]
+
+
+def test_gc_refuses_a_grace_period_that_makes_no_sense(ltm):
+    assert ltm("gc", "--grace", "-1").status == 2
+    assert ltm("gc", "--grace", "nan").status == 2
+
+
+def test_verify_finds_nothing_wrong_with_a_sound_memory(ltm):
+    ltm("store", "a", "1")
+    ltm("store", "b", "--text", "x" * 2000)
+    result = ltm("verify")
+    assert (result.status, result.err) == (0, "")
+    assert result.out == "checked 2: 0 open problems, 0 repaired, 0 unreferenced payloads\n"
+    assert ltm("--json", "verify").document["problems"] == []
+
+
+def test_verify_lists_what_is_lost_and_has_exit_status_6(ltm):
+    ltm("store", "b\x1b", "--text", "x" * 2000)
+    payload_paths()[0].unlink()
+    result = ltm("verify", "--repair")
+    assert result.status == 6
+    assert result.out.startswith("payload_missing\tb\\x1b\topen\t")
+    assert "checked 1: 1 open problems, 0 repaired" in result.out
+    assert result.err.endswith("(integrity_error)\n")
+    (problem,) = ltm("--json", "verify").document["problems"]
+    assert (problem["kind"], problem["repaired"]) == ("payload_missing", False)
+
+
+def test_verify_repairs_an_index(ltm):
+    ltm("store", "a", "--text", "findable words")
+    with sqlite3.connect("ltm_catalog.db") as connection:
+        connection.execute("DELETE FROM ltm_entry_metadata")
+        connection.execute("UPDATE ltm_entry_search SET text = ''")
+    connection.close()
+    assert ltm("verify").status == 6
+    result = ltm("verify", "--repair")
+    assert result.status == 0
+    assert "\trepaired\t" in result.out
+    assert ltm("verify").status == 0
+    assert ltm("search", "findable").out.startswith("a\t")

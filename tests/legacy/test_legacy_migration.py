@@ -354,7 +354,7 @@ def test_metadata_whose_numbers_a_database_keeps_as_decimals_is_the_same(
     migrate_sqlite_backend(old, memory)
     # What PostgreSQL's JSONB answers for these.
     most = "17976931348623157" + "0" * 292
-    decimals = f'{{"big": 10000000000000000, "most": {most}, "part": 0.1, "zero": 0}}'
+    decimals = f'{{"big": 10000000000000000, "most": {most}, "part": 0.1, "zero": 0.0}}'
     change(target.catalog, "UPDATE ltm_entries SET metadata = ? WHERE key = 'k'", decimals)
     assert migrate_sqlite_backend(old, memory).unchanged == 2
     change(target.catalog, """UPDATE ltm_entries SET metadata = '{"one": true}' WHERE key = 'm'""")
