@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import NamedTuple
 
 from ltm.entry import EntryRow, Metadata
@@ -210,8 +211,10 @@ def equivalent_metadata(one: Metadata, other: Metadata) -> bool:
 
 def _as_decimals(metadata: Metadata) -> Metadata:
     def parse_float(text: str) -> int | float:
-        number = float(text)
-        return int(number) if "e" in text and number.is_integer() else number or 0.0
+        number = Decimal(text)
+        if "e" in text and number == number.to_integral_value():
+            return int(number)
+        return float(text) or 0.0
 
     plain: Metadata = json.loads(canonical_json(metadata), parse_float=parse_float)
     return plain
