@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 
@@ -203,13 +203,13 @@ class LTMBackend(ABC):
         """
 
     @abstractmethod
-    def gc(self, dry_run: bool = False, *, grace: float = 86_400) -> GarbageAnswer:
+    def gc(self, dry_run: bool = False, *, grace: float | timedelta = 86_400) -> GarbageAnswer:
         """Delete payloads that nothing names: those scheduled, then what crashes have left.
 
         Args:
             dry_run: Whether only to say what would be deleted.
-            grace: Seconds that an object no row names is spared, counted from its modification;
-                longer than any write takes from its upload to its commit.
+            grace: Seconds, or a timedelta, for which an object no row names is spared, counted from
+                its modification; longer than any write takes from its upload to its commit.
         """
 
     @abstractmethod

@@ -46,8 +46,10 @@ class UpkeepCalls(BackendCalls):
         )
 
     @answering
-    def gc(self, dry_run: bool = False, *, grace: float = 86_400) -> GarbageAnswer:
+    def gc(self, dry_run: bool = False, *, grace: float | timedelta = 86_400) -> GarbageAnswer:
         self.require_open()
+        if isinstance(grace, timedelta):
+            grace = grace.total_seconds()
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < 1e10:
             raise ValidationError(f"grace: expected seconds, 0 or more, got {grace!r}")
         collect = find_garbage if dry_run else collect_garbage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -253,7 +254,7 @@ class BackendHistorySuite(BackendFixtures):
         assert (dry["unreferenced"], dry["freed_bytes"], dry["dry_run"]) == (1, 1, True)
         assert orphan in payloads_of(memory)
         assert memory.verify()["unreferenced"] == 1
-        assert memory.gc(grace=0)["unreferenced"] == 1
+        assert memory.gc(grace=timedelta(0))["unreferenced"] == 1
         assert payloads_of(memory) == sorted([kept, foreign])
         assert memory.payloads.read(elsewhere) == b"1"
         assert memory.retrieve("k")["value"] == LARGE

@@ -55,6 +55,7 @@ METADATA = st.sampled_from(
     [None, {"type": "note"}, {"type": "fact", "n": 1}, {"n": 1.0}, {"user": {"id": 7}, "n": True}]
 )
 SECONDS = st.sampled_from([None, None, 1, 10.5, 100])
+WAITS = st.sampled_from([0.5, 1, 9.5, 100, 100_000])
 SHAPES = st.sampled_from(["small", "large", "again"])
 ITEMS = st.lists(st.tuples(KEYS, json_values, SHAPES, METADATA, SECONDS), max_size=5)
 INDEX = st.integers(0, MAX_SNAPSHOTS - 1)
@@ -265,7 +266,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for _, key in expired[:limit]:
             del self.rows[key]
 
-    @rule(seconds=st.sampled_from([0.5, 1, 9.5, 100, 100_000]))
+    @rule(seconds=WAITS)
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.clock.advance(seconds)
@@ -285,12 +286,13 @@ class MemoryMachine(RuleBasedStateMachine):
         self.snapshots.append(taken)
 
     @precondition(lambda self: len(self.snapshots) < MAX_SNAPSHOTS)
-    @rule(items=ITEMS, key=KEYS, index=INDEX)
-    def rotate(self, items: list[Any], key: str, index: int) -> None:
-        """Do what is done every night: take a snapshot, go on, forget another snapshot."""
+    @rule(items=ITEMS, key=KEYS, seconds=WAITS, index=INDEX)
+    def rotate(self, items: list[Any], key: str, seconds: float, index: int) -> None:
+        """Do what is done every night: write, take a snapshot, go on, forget another one."""
+        self.store_batch(items, atomic=True, batch_size=500)
         self.create_snapshot("nightly")
         self.delete(key, is_stale=False)
-        self.store_batch(items, atomic=True, batch_size=500)
+        self.wait(seconds)
         if len(self.snapshots) > 2:
             self.expire_snapshot(index)
 
