@@ -206,6 +206,8 @@ class LTMBackend(ABC):
     def gc(self, dry_run: bool = False, *, grace: float | timedelta = 86_400) -> GarbageAnswer:
         """Delete payloads that nothing names: those scheduled, then what crashes have left.
 
+        Not within a transaction, which may yet roll back.
+
         Args:
             dry_run: Whether only to say what would be deleted.
             grace: Seconds, or a timedelta, for which an object no row names is spared, counted from

@@ -113,9 +113,11 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
     def transaction(self) -> Iterator[BoundBackend]:
         self.require_open()
         if self._thread.transaction is not None:
-            yield self._thread.transaction
+            with self._thread.transaction.transaction() as block:
+                yield block
             return
         aftermath = DeferredAftermath(self.catalog, self.payloads)
+        is_committing = False
         try:
             with self.catalog.transaction() as catalog:
                 parts = self._assemble(catalog, self.payloads, self.clock, aftermath)
@@ -127,11 +129,14 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
                         self._thread.transaction = None
                 if bound.doomed is not None:
                     raise bound.doomed
+                is_committing = True
         except CatalogUnavailableError:
             # The commit may have happened all the same: the payloads must stay.
             raise
         except BaseException:
-            aftermath.undo()
+            # An interrupt may come as COMMIT returns: then the payloads must stay, too.
+            if not is_committing:
+                aftermath.undo()
             raise
         aftermath.settle()
 

@@ -52,6 +52,8 @@ class EntryCalls(BackendCalls):
             history = self.catalog.history
             point = history.find(snapshot)
             row = history.read_as_of(point, [key]).get(key)
+            if row is None:
+                history.find(point.id)  # it may have gone with its snapshot
             entry = self.parts.reader_as_of(point).read(row)
         if entry is None:
             return RetrieveAnswer(

@@ -77,7 +77,7 @@ class ManyCalls(BackendCalls):
             hits = self.catalog.find(query, condition, limit, self.clock())
             reader = self.parts.reader
         else:
-            if query is not None:
+            if query is not None and query.strip():
                 raise ValidationError("query: a snapshot is searched by metadata_filter only")
             history = self.catalog.history
             point = history.find(snapshot)

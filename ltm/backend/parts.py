@@ -56,6 +56,8 @@ class BackendCalls(LTMBackend):
     """The ground of the groups of calls that make up a backend."""
 
     parts: Parts
+    is_bound = False
+    """Whether the calls run in a transaction that may yet roll back."""
 
     @property
     def catalog(self) -> Catalog:

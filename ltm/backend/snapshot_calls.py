@@ -75,14 +75,21 @@ class SnapshotCalls(BackendCalls):
         backend = self.active()
         backend.require_open()
         history = backend.catalog.history
-        return _described(history.changes(history.find(a), history.find(b), backend.clock()))
+        found = history.changes(history.find(a), history.find(b), backend.clock())
+        return backend._described(found)
 
     def changes(self, since: str | None) -> Iterator[EntryChange]:
         backend = self.active()
         backend.require_open()
         history = backend.catalog.history
         point = None if since is None else history.find(since)
-        return _described(history.changes(point, None, backend.clock()))
+        return backend._described(history.changes(point, None, backend.clock()))
+
+    def _described(self, changes: Iterator[RowChange]) -> Iterator[EntryChange]:
+        self.require_open()
+        for change in changes:
+            yield change.describe()
+            self.require_open()
 
     def _undo(
         self, catalog: Catalog, snapshot: Snapshot, changes: Sequence[RowChange]
@@ -111,8 +118,3 @@ def _describe(snapshot: Snapshot) -> SnapshotInfo:
         total_bytes=snapshot.total_bytes,
         created_at=snapshot.created_at,
     )
-
-
-def _described(changes: Iterator[RowChange]) -> Iterator[EntryChange]:
-    for change in changes:
-        yield change.describe()

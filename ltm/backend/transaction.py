@@ -57,6 +57,8 @@ class LeftToGarbageCollection:
 class BoundBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
     """A backend whose calls run in one transaction of its catalog."""
 
+    is_bound = True
+
     def __init__(self, parts: Parts, *, raise_errors: bool) -> None:
         self.parts = parts
         self.raise_errors = raise_errors

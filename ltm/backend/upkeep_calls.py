@@ -48,6 +48,8 @@ class UpkeepCalls(BackendCalls):
     @answering
     def gc(self, dry_run: bool = False, *, grace: float | timedelta = 86_400) -> GarbageAnswer:
         self.require_open()
+        if self.is_bound:
+            raise ValidationError("gc: a transaction may roll back what it would delete by")
         if isinstance(grace, timedelta):
             grace = grace.total_seconds()
         if isinstance(grace, bool) or not isinstance(grace, int | float) or not 0 <= grace < 1e10:

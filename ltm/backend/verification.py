@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from ltm.backend.parts import Parts
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.results import Problem
+from ltm.catalog.history import Snapshot
 from ltm.catalog.primitives import IndexedEntry
 from ltm.entry import EntryRow
+from ltm.errors import SnapshotNotFoundError
 from ltm.garbage import find_garbage
 from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
@@ -40,25 +43,40 @@ class Verification:
             LTMError: The catalog or the store could not be read to the end.
         """
         catalog = self._parts.catalog
-        for page in _pages(catalog.iterate("", lambda: _BEGINNING)):
-            self._check_entries(page)
-        for snapshot in catalog.history.snapshots():
-            reader = self._parts.reader_as_of(snapshot)
-            for page in _pages(catalog.history.iterate_as_of(snapshot, superseded=True)):
-                for entry in reader.read_rows(page):
-                    self._check_value(entry)
+        # First, because nothing can be indexed again where the index is broken.
         wrong = catalog.check_search_index(repair=self._repair)
         if wrong is not None:
             self._report("index", None, f"full-text index: {wrong}", repaired=self._repair)
+        for page in _pages(catalog.iterate("", lambda: _BEGINNING)):
+            self._check_entries(page)
+        checked = -1
+        for snapshot in catalog.history.snapshots():
+            # A snapshot that is expired meanwhile has no versions to check.
+            with suppress(SnapshotNotFoundError):
+                self._check_versions(snapshot, checked)
+            checked = snapshot.seq
         now = self._parts.clock()
         garbage = find_garbage(catalog, self._parts.payloads, now, timedelta(0))
         self.unreferenced = len(garbage.unreferenced) + garbage.spared
 
+    def _check_versions(self, snapshot: Snapshot, checked: int) -> None:
+        """Check what *snapshot* sees, and the one with the number *checked* before it doesn't."""
+        reader = self._parts.reader_as_of(snapshot)
+        for page in _pages(self._parts.catalog.history.iterate_as_of(snapshot, superseded=True)):
+            for entry in reader.read_rows([row for row in page if row.begin_seq > checked]):
+                self._check_value(entry)
+
     def _check_entries(self, rows: Sequence[EntryRow]) -> None:
-        indexed = self._parts.catalog.indexed(rows)
+        entries = self._reader.read_rows(rows)
+        catalog = self._parts.catalog
+        indexed = catalog.indexed([entry.row for entry in entries])
+        # Rows that were written after they were read have other index rows by now.
+        present = catalog.read_many([entry.row.key for entry in entries], _BEGINNING)
         again: list[tuple[EntryRow, Document | None]] = []
-        for entry in self._reader.read_rows(rows):
-            if self._check_value(entry) and not self._is_indexed(entry, indexed[entry.row.id]):
+        for entry in entries:
+            if not self._check_value(entry) or present.get(entry.row.key) != entry.row:
+                continue
+            if not self._is_indexed(entry, indexed[entry.row.id]):
                 document = self._parts.writer.analyze(entry.row.key, entry.value)
                 again.append((entry.row, document))
         if again and self._repair:

@@ -186,9 +186,12 @@ class History(ABC):
             yield from self._all_added(until, now)
             return
         first = since if until is None or since.seq <= until.seq else until
+        # Clocks differ and go back: what expired between the two counts, whichever was first.
+        instants = since.created_at, now if until is None else until.created_at
+        first = first._replace(created_at=min(instants))
         after = ""
         while True:
-            keys = self.keys_changed(first, after, PAGE_SIZE, now)
+            keys = self.keys_changed(first, after, PAGE_SIZE, max(instants))
             earlier = self.read_as_of(since, keys)
             later = self.read_live(keys, now) if until is None else self.read_as_of(until, keys)
             for snapshot in (since, until):

@@ -159,7 +159,8 @@ class SQLCatalog(Catalog):
                 limit=limit,
             )
             rows = self._rows_of([hit.entry_id for hit in hits], now, session)
-        return [(rows[hit.entry_id], hit.score) for hit in hits]
+        # Words without an entry are for verification to find, not for a search to fail on.
+        return [(rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows]
 
     def statistics(self, now: datetime) -> CatalogStatistics:
         (row,) = self.database.rows(self.database.statements.select_statistics, self._scope(now))

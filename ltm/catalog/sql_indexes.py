@@ -9,7 +9,6 @@ from ltm.catalog.database import Database, in_chunks
 from ltm.catalog.primitives import IndexedEntry
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
-from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Document
 from ltm.sql.execution import Session
 
@@ -46,14 +45,12 @@ def check_search_index(database: Database, *, repair: bool) -> str | None:
     check, rebuild = database.dialect.check_index, database.dialect.rebuild_index
     if check is None or rebuild is None:
         return None
-    try:
-        with database.writing() as session:
+    with database.writing() as session:
+        # Not around the transaction: that it can't begin says nothing of the index.
+        try:
             session.command(check)
-    except CatalogUnavailableError as error:
-        if not isinstance(error.__cause__, database.pool.error):
-            raise
-        if repair:
-            with database.writing() as session:
+        except database.pool.error as error:
+            if repair:
                 session.command(rebuild)
-        return str(error.__cause__)
+            return str(error)
     return None

@@ -13,27 +13,30 @@ A backend of a third party proves itself like this; the model says what every an
 
 from __future__ import annotations
 
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import invariant, precondition, rule
 
 from ltm.backend.base import LTMBackend
-from ltm.backend.duckdb import DuckDBLTMBackend
-from ltm.backend.results import StoreAnswer
-from ltm.clock import utc_now
 from ltm.entry import JSONValue
-from ltm.hashing import canonical_json, compute_content_hash
+from ltm.hashing import compute_content_hash
 from ltm.payload.base import payload_path
-from ltm.testing.clock import FakeClock
+from ltm.testing.memory_model import (
+    DAY,
+    FILTERS,
+    MAX_SNAPSHOTS,
+    Content,
+    ModelledMemory,
+    ModelSnapshot,
+    Shape,
+    if_short,
+    is_equal,
+    keys_matching,
+    keys_of,
+)
 from ltm.testing.strategies import json_values, same_json
 
 machine_settings = settings(
@@ -43,12 +46,6 @@ machine_settings = settings(
     suppress_health_check=list(HealthCheck),
 )
 """A run takes seconds on SQLite; for a long one raise ``max_examples``."""
-
-THRESHOLD = 1024
-DAY = timedelta(days=1)
-MAX_SNAPSHOTS = 4
-
-Shape = Literal["small", "large", "again"]
 
 KEYS = st.sampled_from(["a", "b", "c/1", "c/2", "c%", "C/1"])
 METADATA = st.sampled_from(
@@ -60,92 +57,12 @@ SHAPES = st.sampled_from(["small", "large", "again"])
 ITEMS = st.lists(st.tuples(KEYS, json_values, SHAPES, METADATA, SECONDS), max_size=5)
 INDEX = st.integers(0, MAX_SNAPSHOTS - 1)
 
-FILTERS: list[tuple[dict[str, Any], Callable[[Mapping[str, Any]], bool]]] = [
-    ({"type": "note"}, lambda metadata: metadata.get("type") == "note"),
-    ({"n": 1}, lambda metadata: type(metadata.get("n")) in (int, float)),
-    ({"n": True}, lambda metadata: metadata.get("n") is True),
-    ({"user.id": 7}, lambda metadata: "user" in metadata),
-    ({"type": {"$exists": False}}, lambda metadata: "type" not in metadata),
-]
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelEntry:
-    """What there is to know of an entry."""
-
-    value: JSONValue
-    metadata: dict[str, Any]
-    expires_at: datetime | None
-
-    @property
-    def byte_size(self) -> int:
-        """Bytes of the canonical JSON."""
-        return len(canonical_json(self.value))
-
-    @property
-    def is_large(self) -> bool:
-        """Whether the value goes to a payload."""
-        return self.byte_size >= THRESHOLD
-
-    @property
-    def words(self) -> set[str]:
-        """The words in the value that are in no other value but its copies."""
-        return set(re.findall(r"unique\d+", canonical_json(self.value)))
-
-    def is_live(self, now: datetime) -> bool:
-        """Return whether it exists at *now*."""
-        return self.expires_at is None or self.expires_at > now
-
-    def is_same(self, other: ModelEntry) -> bool:
-        """Return whether a change from *other* is none."""
-        one, two = [[each.value, each.metadata] for each in (self, other)]
-        return same_json(one, two) and self.expires_at == other.expires_at
-
-
-Content = dict[str, ModelEntry]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSnapshot:
-    """A copy of all entries that existed when it was taken."""
-
-    id: str
-    name: str
-    content: Content
-
-
-class MemoryMachine(RuleBasedStateMachine):
+class MemoryMachine(ModelledMemory):
     """Does whatever a caller may do, in any order; every answer must be the model's.
 
     Subclasses give :meth:`make_backend`.
     """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="ltm-machine-"))
-        # Near the real time, because payloads have the times of their files, and ahead of it,
-        # because a collection spares what seems to be of the future.
-        self.start = utc_now() + DAY / 2
-        self.clock = FakeClock(self.start)
-        self.rows: Content = {}
-        """By key, expired ones too until they are cleaned up."""
-        self.snapshots: list[ModelSnapshot] = []
-        self.strays: set[str] = set()
-        """Payloads as a crashed writer leaves them."""
-        self.words: set[str] = set()
-        self.latest: JSONValue = {"word": "beginning"}
-        self.memory = self._open()
-
-    def make_backend(self, directory: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
-        """Return a backend on the one memory in *directory*, the same at each call.
-
-        *options* are those of the backend. The machine closes what it returns.
-        """
-        raise NotImplementedError
-
-    def teardown(self) -> None:
-        self.memory.close()
-        shutil.rmtree(self.directory)
 
     # One key
 
@@ -175,12 +92,12 @@ class MemoryMachine(RuleBasedStateMachine):
         refused = condition == "stale" or (
             condition is not None and (present is None) == (condition == "if_match")
         )
-        value = self._value(drawn, shape)
+        value = self.make_value(drawn, shape)
         answer = self.memory.store(key, value, metadata, ttl=seconds, **options)
         if refused:
             assert answer["error_type"] == "conflict", answer
         else:
-            self._expect_stored(answer, key, self._entry(value, metadata, seconds))
+            self.expect_stored(answer, key, self.make_entry(value, metadata, seconds))
 
     @rule(key=KEYS, is_stale=st.sampled_from([False, False, True]))
     def delete(self, key: str, is_stale: bool) -> None:
@@ -197,14 +114,14 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(key=KEYS, drawn=json_values, shape=SHAPES)
     def update(self, key: str, drawn: JSONValue, shape: Shape) -> None:
         """Replace a value by one that is made of it."""
-        value = self._value(drawn, shape)
+        value = self.make_value(drawn, shape)
         present = self.live().get(key)
-        answer = self.memory.update(key, lambda old: [_if_short(old), value], default="default")
+        answer = self.memory.update(key, lambda old: [if_short(old), value], default="default")
         old = "default" if present is None else present.value
-        entry = self._entry([_if_short(old), value], None, None)
+        entry = self.make_entry([if_short(old), value], None, None)
         if present is not None:
             entry = replace(entry, metadata=present.metadata, expires_at=present.expires_at)
-        self._expect_stored(answer, key, entry)
+        self.expect_stored(answer, key, entry)
 
     # Many keys
 
@@ -214,12 +131,12 @@ class MemoryMachine(RuleBasedStateMachine):
         entries: list[dict[str, Any]] = []
         last: Content = {}
         for key, drawn, shape, metadata, seconds in items:
-            value = self._value(drawn, shape)
+            value = self.make_value(drawn, shape)
             entries.append({"key": key, "value": value, "metadata": metadata, "ttl": seconds})
-            last[key] = self._entry(value, metadata, seconds)
+            last[key] = self.make_entry(value, metadata, seconds)
         answer = self.memory.store_batch(entries, atomic=atomic, batch_size=batch_size)
         live = self.live()
-        changed = [key for key, new in last.items() if not _is_equal(live.get(key), new)]
+        changed = [key for key, new in last.items() if not is_equal(live.get(key), new)]
         assert (answer["success"], answer["stored"], answer["failed"]) == (True, len(changed), 0)
         self.rows |= {key: last[key] for key in changed}
 
@@ -235,15 +152,15 @@ class MemoryMachine(RuleBasedStateMachine):
             with self.memory.transaction() as block:
                 callers: list[LTMBackend] = [block, self.memory]
                 for number, (key, drawn, shape, metadata, seconds) in enumerate(items):
-                    value = self._value(drawn, shape)
+                    value = self.make_value(drawn, shape)
                     answer = callers[number % 2].store(key, value, metadata, ttl=seconds)
-                    self._expect_stored(answer, key, self._entry(value, metadata, seconds))
+                    self.expect_stored(answer, key, self.make_entry(value, metadata, seconds))
                 for number, key in enumerate(deleted):
                     answered = callers[number % 2].delete(key)
                     assert answered["deleted"] == (key in self.live())
                     if key in self.live():
                         del self.rows[key]
-                self._expect_content(block.iterate_all(), self.live())
+                self.expect_content(block.iterate_all(), self.live())
                 if end == "raise":
                     raise RolledBackError
         except RolledBackError:
@@ -300,40 +217,40 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(index=INDEX, by_name=st.booleans(), key=KEYS)
     def look_back(self, index: int, by_name: bool, key: str) -> None:
         """Read as of a snapshot in every way there is."""
-        snapshot = self._snapshot(index)
+        snapshot = self.snapshot(index)
         reference = snapshot.id
         if by_name:
             reference = snapshot.name
             snapshot = next(each for each in self.snapshots[::-1] if each.name == reference)
-        self._expect_content(self.memory.iterate_all(snapshot=reference), snapshot.content)
+        self.expect_content(self.memory.iterate_all(snapshot=reference), snapshot.content)
         inside = {key: entry for key, entry in snapshot.content.items() if key.startswith("c/")}
-        self._expect_content(self.memory.iterate_all("c/", snapshot=reference), inside)
+        self.expect_content(self.memory.iterate_all("c/", snapshot=reference), inside)
         answer = self.memory.retrieve(key, "default", snapshot=reference)
         entry = snapshot.content.get(key)
         assert (answer["success"], answer["found"]) == (True, entry is not None)
         assert same_json(answer["value"], "default" if entry is None else entry.value)
         for condition, holds in FILTERS:
             hits = self.memory.search(metadata_filter=condition, limit=99, snapshot=reference)
-            assert _keys(hits["results"]) == _matching(snapshot.content, holds)
+            assert keys_of(hits["results"]) == keys_matching(snapshot.content, holds)
 
     @precondition(lambda self: self.snapshots)
     @rule(a=INDEX, b=INDEX)
     def diff(self, a: int, b: int) -> None:
         """Compare two snapshots, in either order."""
-        one, two = self._snapshot(a), self._snapshot(b)
-        self._expect_changes(self.memory.diff(one.id, two.id), one.content, two.content)
-        self._expect_changes(self.memory.changes(None), {}, self.live())
+        one, two = self.snapshot(a), self.snapshot(b)
+        self.expect_changes(self.memory.diff(one.id, two.id), one.content, two.content)
+        self.expect_changes(self.memory.changes(None), {}, self.live())
 
     @precondition(lambda self: self.snapshots)
     @rule(index=INDEX)
     def restore(self, index: int) -> None:
         """Go back to a snapshot."""
-        snapshot, live = self._snapshot(index), self.live()
+        snapshot, live = self.snapshot(index), self.live()
         wanted = {
             key: entry for key, entry in snapshot.content.items() if entry.is_live(self.clock())
         }
         answer = self.memory.restore(snapshot.id)
-        changed = [key for key, entry in wanted.items() if not _is_equal(live.get(key), entry)]
+        changed = [key for key, entry in wanted.items() if not is_equal(live.get(key), entry)]
         gone = live.keys() - wanted.keys()
         assert answer == {"success": True, "restored": len(changed), "deleted": len(gone)}
         self.rows = {key: row for key, row in self.rows.items() if key not in gone} | wanted
@@ -342,7 +259,7 @@ class MemoryMachine(RuleBasedStateMachine):
     @rule(index=INDEX)
     def expire_snapshot(self, index: int) -> None:
         """Forget a snapshot."""
-        snapshot = self._snapshot(index)
+        snapshot = self.snapshot(index)
         answer = self.memory.expire_snapshot(snapshot.id)
         assert answer == {"success": True, "snapshot_id": snapshot.id, "errors": []}
         self.snapshots.remove(snapshot)
@@ -367,7 +284,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def gc(self, grace: float | None, dry_run: bool) -> None:
         """Collect garbage: all of it, or what is older than a day."""
         is_old = grace == 0 or self.clock() - self.start >= DAY
-        before = self._files()
+        before = self.files()
         answer = self.memory.gc(dry_run) if grace is None else self.memory.gc(dry_run, grace=grace)
         assert answer["success"], answer
         assert answer["scheduled"] == 0, "what a commit frees goes right after it"
@@ -377,7 +294,7 @@ class MemoryMachine(RuleBasedStateMachine):
         if is_old and not dry_run:
             before -= self.strays
             self.strays = set()
-        assert self._files() == before
+        assert self.files() == before
 
     @rule(repair=st.booleans())
     def verify(self, repair: bool) -> None:
@@ -391,7 +308,7 @@ class MemoryMachine(RuleBasedStateMachine):
     def restart(self) -> None:
         """Close the memory and open it again."""
         self.memory.close()
-        self.memory = self._open()
+        self.memory = self.open_memory()
 
     # What holds after every step
 
@@ -399,14 +316,14 @@ class MemoryMachine(RuleBasedStateMachine):
     def the_present_is_the_models(self) -> None:
         """Compare every way to read the present."""
         live = self.live()
-        self._expect_content(self.memory.iterate_all(), live)
+        self.expect_content(self.memory.iterate_all(), live)
         batch = self.memory.retrieve_batch([*live, "nobody"])
         assert batch["success"], batch
         assert batch["missing"] == ["nobody"]
         assert same_json(batch["results"], {key: entry.value for key, entry in live.items()})
         for condition, holds in FILTERS:
             hits = self.memory.search(metadata_filter=condition, limit=99)
-            assert _keys(hits["results"]) == _matching(live, holds)
+            assert keys_of(hits["results"]) == keys_matching(live, holds)
         stats = self.memory.stats()
         counted = [stats["entries"], stats["payloads"], stats["total_bytes"], stats["expired"]]
         sizes = [entry.byte_size for entry in live.values()]
@@ -421,7 +338,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for word in present:
             hits = self.memory.search(word, limit=99)
             holding = {key for key, entry in live.items() if word in entry.words}
-            assert _keys(hits["results"]) == holding
+            assert keys_of(hits["results"]) == holding
         gone = sorted(self.words - present)
         if gone:
             assert self.memory.search(" ".join(gone), limit=99)["results"] == []
@@ -432,97 +349,17 @@ class MemoryMachine(RuleBasedStateMachine):
         listed = self.memory.list_snapshots()["snapshots"]
         assert [each["snapshot_id"] for each in listed] == [each.id for each in self.snapshots]
         for snapshot in self.snapshots:
-            self._expect_content(self.memory.iterate_all(snapshot=snapshot.id), snapshot.content)
+            self.expect_content(self.memory.iterate_all(snapshot=snapshot.id), snapshot.content)
             changes = self.memory.changes(snapshot.id)
-            self._expect_changes(changes, snapshot.content, self.live())
+            self.expect_changes(changes, snapshot.content, self.live())
 
     @invariant()
     def every_payload_is_accounted_for(self) -> None:
         """Compare the objects with the rows that name them."""
-        files = self._files()
+        files = self.files()
         named = self.memory.catalog.named_payloads(sorted(files))
         assert files == named | self.strays
         if not self.snapshots:
             assert len(named) == sum(entry.is_large for entry in self.rows.values())
 
     # Inside
-
-    def live(self) -> Content:
-        """Return the entries that exist now."""
-        return {key: entry for key, entry in self.rows.items() if entry.is_live(self.clock())}
-
-    def _open(self) -> DuckDBLTMBackend:
-        return self.make_backend(self.directory, self.clock, inline_threshold=THRESHOLD)
-
-    def _files(self) -> set[str]:
-        prefix = self.memory.catalog.table().storage_prefix
-        return {found.path for found in self.memory.payloads.list(prefix)}
-
-    def _snapshot(self, index: int) -> ModelSnapshot:
-        return self.snapshots[index % len(self.snapshots)]
-
-    def _value(self, drawn: JSONValue, shape: Shape) -> JSONValue:
-        """Return a value with a word of its own, or the one that was made last."""
-        if shape != "again":
-            word = f"unique{len(self.words)}"
-            self.words.add(word)
-            pad = "pad " * 300 if shape == "large" else ""
-            self.latest = {"word": word, "drawn": drawn, "pad": pad}
-        return self.latest
-
-    def _entry(self, value: JSONValue, metadata: Any, seconds: float | None) -> ModelEntry:
-        expires_at = None if seconds is None else self.clock() + timedelta(seconds=seconds)
-        return ModelEntry(value=value, metadata=metadata or {}, expires_at=expires_at)
-
-    def _expect_stored(self, answer: StoreAnswer, key: str, entry: ModelEntry) -> None:
-        present = self.live().get(key)
-        assert answer["success"], answer
-        assert answer["stored"] == (not _is_equal(present, entry))
-        assert answer["created"] == (present is None)
-        assert answer["inlined"] == (not entry.is_large)
-        same = present is not None and same_json(present.value, entry.value)
-        assert answer["deduplicated"] == same
-        if answer["stored"]:
-            self.rows[key] = entry
-
-    def _expect_content(
-        self, found: Iterable[tuple[str, JSONValue, dict[str, Any]]], content: Content
-    ) -> None:
-        expected = [
-            [key, content[key].value, content[key].metadata]
-            for key in sorted(content, key=str.encode)
-        ]
-        assert same_json([list(each) for each in found], expected)
-
-    def _expect_changes(self, found: Iterable[Any], before: Content, after: Content) -> None:
-        expected = {}
-        for key in sorted(before.keys() | after.keys(), key=str.encode):
-            one, two = before.get(key), after.get(key)
-            if not (one is two or _is_equal(one, two)):
-                operation = "added" if one is None else "deleted" if two is None else "modified"
-                expected[key] = operation, _hash(two or one), _hash(one)
-        told = {
-            each["key"]: (each["op"], each["content_hash"], each["previous_hash"]) for each in found
-        }
-        assert list(told.items()) == list(expected.items())
-
-
-def _if_short(value: JSONValue) -> JSONValue:
-    """Return *value* unless updates have made it long."""
-    return value if len(canonical_json(value)) < 3000 else None
-
-
-def _is_equal(one: ModelEntry | None, other: ModelEntry | None) -> bool:
-    return one is not None and other is not None and one.is_same(other)
-
-
-def _hash(entry: ModelEntry | None) -> str | None:
-    return None if entry is None else compute_content_hash(entry.value)
-
-
-def _keys(results: Iterable[Mapping[str, Any]]) -> set[str]:
-    return {each["key"] for each in results}
-
-
-def _matching(content: Content, holds: Callable[[Mapping[str, Any]], bool]) -> set[str]:
-    return {key for key, entry in content.items() if holds(entry.metadata)}
