@@ -64,9 +64,18 @@ def test_an_output_that_is_full_is_one_line_on_standard_error(shell):
     assert result.err == "error: [Errno 28] No space left on device (error)\n"
 
 
+# A job in the background ignores SIGINT, and so do its children unless they say otherwise.
+AS_IN_THE_FOREGROUND = """
+import runpy, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.argv[0] = "ltm"
+runpy.run_module("ltm.cli", run_name="__main__")
+"""
+
+
 def test_ctrl_c_ends_quietly_with_130():
     process = subprocess.Popen(
-        [sys.executable, "-m", "ltm.cli", "store", "k"],
+        [sys.executable, "-c", AS_IN_THE_FOREGROUND, "store", "k"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
