@@ -141,6 +141,19 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
         aftermath.settle()
 
     def using(self, connection: Connection) -> BoundBackend:
+        """Return this backend on a caller's SQLAlchemy *connection*: it commits with it.
+
+        So memory and an application's own rows commit or roll back together. The transaction is
+        begun if it isn't, and the schema made within it where it isn't there. Payloads are uploaded
+        at once; those that a commit replaces, or a rollback leaves unnamed, are left to :meth:`gc`.
+
+        Args:
+            connection: To the database that holds the catalog; it stays the caller's to end.
+
+        Raises:
+            ValidationError: The catalog is in no SQL database.
+            CatalogUnavailableError: The transaction could not be begun.
+        """
         self.require_open()
         if not isinstance(self.catalog, SQLCatalog):
             raise ValidationError(f"using: {self.catalog!r} is not in a SQL database")
