@@ -89,6 +89,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
             inline_threshold=inline_threshold,
             language=catalog.language if language is None else language,
         )
+        if clock is not None:
+            bound.clock = clock
         self._closing: list[Callable[[], None]] = [catalog.close] if owns_catalog else []
         if store is None:
             store = open_payload_store(
@@ -100,7 +102,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
         self._enable_fts = enable_fts
         self._verify_reads = verify_reads
         aftermath = ImmediateAftermath(bound, store)
-        self.parts = self._assemble(bound, store, clock or catalog.clock, aftermath)
+        self.parts = self._assemble(bound, store, bound.clock, aftermath)
         self._is_closed = False
         self._thread = _ThreadState()
         if not lazy:

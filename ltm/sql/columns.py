@@ -40,18 +40,40 @@ class UTCDateTime(TypeDecorator[datetime]):
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         if value is None or dialect.name == POSTGRESQL:
             return value
-        if value.tzinfo is not UTC:
-            value = value.astimezone(UTC)
-        return value.isoformat(timespec="microseconds")
+        return _write_instant(value)
 
-    def process_result_value(self, value: Any, _dialect: Dialect) -> datetime | None:
-        if isinstance(value, str):
-            # Written by the method above, so in UTC.
-            try:
-                return datetime.fromisoformat(value)
-            except ValueError as error:
-                raise IntegrityError(f"catalog row: {error}") from error
-        return value if value is None else value.astimezone(UTC)
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None or dialect.name != POSTGRESQL:
+            return _read_instant(value)
+        utc: datetime = value.astimezone(UTC)
+        return utc
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        # Without the two calls that the base class puts around it: every read binds an instant.
+        return super().bind_processor(dialect) if dialect.name == POSTGRESQL else _write_instant
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        if dialect.name == POSTGRESQL:
+            return super().result_processor(dialect, coltype)
+        return _read_instant
+
+
+def _write_instant(value: datetime | None) -> str | None:
+    if value is None:
+        return None
+    if value.tzinfo is not UTC:
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="microseconds")
+
+
+def _read_instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        # Written by the function above, so in UTC.
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise IntegrityError(f"catalog row: {error}") from error
 
 
 class JSONText(TypeDecorator[str]):

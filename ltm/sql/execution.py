@@ -114,7 +114,10 @@ class ShapedStatements:
 
 
 class Session:
-    """One driver connection for the length of a verb; it neither begins nor ends a transaction."""
+    """One driver connection for the length of a verb; it neither begins nor ends a transaction.
+
+    The connection is one of sqlite3 or psycopg, which run statements without a cursor of one's own.
+    """
 
     __slots__ = ("_connection",)
 
@@ -123,31 +126,19 @@ class Session:
 
     def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return every row that *statement* answers."""
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(statement.text, statement.bind(parameters))
-            return [statement.read(row) for row in cursor.fetchall()]
-        finally:
-            cursor.close()
+        cursor = self._connection.execute(statement.text, statement.bind(parameters))
+        return [statement.read(row) for row in cursor.fetchall()]
 
     def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row that *statement* answers, or None."""
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(statement.text, statement.bind(parameters))
-            row = cursor.fetchone()
-            return None if row is None else statement.read(row)
-        finally:
-            cursor.close()
+        cursor = self._connection.execute(statement.text, statement.bind(parameters))
+        row = cursor.fetchone()
+        return None if row is None else statement.read(row)
 
     def run(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> int:
         """Run a *statement* that changes rows and return how many."""
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(statement.text, statement.bind(parameters))
-            return int(cursor.rowcount)
-        finally:
-            cursor.close()
+        cursor = self._connection.execute(statement.text, statement.bind(parameters))
+        return int(cursor.rowcount)
 
     def run_many(
         self, statement: CompiledStatement, parameters: Iterable[Mapping[str, Any]]
@@ -156,16 +147,8 @@ class Session:
         arguments = [statement.bind(each) for each in parameters]
         if not arguments:
             return
-        cursor = self._connection.cursor()
-        try:
-            cursor.executemany(statement.text, arguments)
-        finally:
-            cursor.close()
+        self._connection.cursor().executemany(statement.text, arguments)
 
     def command(self, text: str) -> None:
         """Run transaction control such as ``BEGIN``."""
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(text)
-        finally:
-            cursor.close()
+        self._connection.execute(text)

@@ -18,6 +18,7 @@ from ltm import (
     register_ltm_backend,
 )
 from ltm.backend.base import LTMBackend
+from ltm.testing.clock import FakeClock
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +60,19 @@ def test_a_backend_works_on_the_table_its_catalog_is_bound_to() -> None:
         assert memory.stats()["table"] == "notes"
         other = create_ltm_backend(catalog=catalog, storage_uri="memory://factory", table="tasks")
         assert other.stats()["table"] == "tasks"
+
+
+def test_a_backend_and_its_catalog_go_by_one_clock() -> None:
+    clock = FakeClock()
+    catalog = create_catalog_backend(path=":memory:")
+    memory = create_ltm_backend(catalog=catalog, storage_uri="memory://clock", clock=clock)
+    assert isinstance(memory, DuckDBLTMBackend)
+    memory.store("k", 1, ttl=60)
+    assert memory.catalog.get_entry("k") is not None
+    clock.advance(60)
+    assert memory.catalog.get_entry("k") is None
+    assert catalog.clock is not clock, "a catalog that was handed in stays as it is"
+    catalog.close()
 
 
 def test_a_catalog_that_was_made_is_closed() -> None:

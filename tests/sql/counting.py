@@ -17,10 +17,6 @@ class CountingCursor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def execute(self, sql: str, *arguments: Any) -> None:
-        self._calls.append(sql)
-        self._cursor.execute(sql, *arguments)
-
     def executemany(self, sql: str, arguments: Any) -> None:
         self._calls.append(sql)
         self._cursor.executemany(sql, arguments)
@@ -33,6 +29,10 @@ class CountingConnection:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.connection, name)
+
+    def execute(self, sql: str, *arguments: Any) -> Any:
+        self._calls.append(sql)
+        return self.connection.execute(sql, *arguments)
 
     def cursor(self) -> CountingCursor:
         return CountingCursor(self.connection.cursor(), self._calls)
