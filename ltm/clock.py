@@ -34,3 +34,25 @@ def require_utc(instant: object, name: str) -> datetime:
         return instant.astimezone(UTC)
     except OverflowError as error:
         raise ValidationError(f"{name}: {instant.isoformat()} is out of range in UTC") from error
+
+
+def parse_instant(text: object, name: str, *, naive_is_utc: bool = False) -> datetime:
+    """Return the instant in UTC that ISO 8601 *text* says.
+
+    Args:
+        text: With a UTC offset, or ``Z``.
+        name: What it is, for the message.
+        naive_is_utc: Whether a text without an offset is in UTC, rather than an error.
+
+    Raises:
+        ValidationError: Not text, not ISO 8601, or without an offset.
+    """
+    if not isinstance(text, str):
+        raise ValidationError(f"{name}: expected ISO 8601 text, got {text!r}")
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValidationError(f"{name}: {text!r} is not ISO 8601") from error
+    if naive_is_utc and instant.utcoffset() is None:
+        instant = instant.replace(tzinfo=UTC)
+    return require_utc(instant, name)

@@ -9,7 +9,7 @@ from enum import Enum
 from math import isfinite
 from typing import Any, Final, NamedTuple, TypedDict
 
-from ltm.clock import require_utc
+from ltm.clock import parse_instant, require_utc
 from ltm.errors import SerializationError, ValidationError
 from ltm.hashing import canonical_json
 
@@ -115,7 +115,7 @@ def resolve_expiry(
             if given is None:
                 return None
             where = f"metadata.{name}"
-            return _after(now, given, where) if name == "ttl" else _parse_instant(given, where)
+            return _after(now, given, where) if name == "ttl" else parse_instant(given, where)
     return None
 
 
@@ -128,16 +128,6 @@ def _after(now: datetime, seconds: object, name: str) -> datetime:
         return now + timedelta(seconds=seconds)
     except OverflowError as error:
         raise ValidationError(f"{name}: {seconds!r} seconds is past the year 9999") from error
-
-
-def _parse_instant(text: object, name: str) -> datetime:
-    if not isinstance(text, str):
-        raise ValidationError(f"{name}: expected ISO 8601 text, got {text!r}")
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValidationError(f"{name}: {text!r} is not ISO 8601") from error
-    return require_utc(instant, name)
 
 
 def _refuse_unstorable(item: object, path: str) -> None:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ltm.clock import require_utc
+from ltm.clock import parse_instant
 from ltm.entry import JSONValue, Metadata, validate_metadata
 from ltm.errors import (
     CatalogUnavailableError,
@@ -332,26 +332,17 @@ def _parse_json(text: str, column: str) -> JSONValue:
 
 
 def _parse_time(raw: RawValue, column: str) -> datetime | None:
-    return None if raw is None else _parse_instant(_require_text(raw, column), column)
-
-
-def _parse_instant(text: object, name: str) -> datetime:
-    """Return the instant in ISO 8601 *text*; without an offset it is UTC, as the old code wrote."""
-    if not isinstance(text, str):
-        raise ValidationError(f"{name}: expected ISO 8601 text, got {text!r}")
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValidationError(f"{name}: {text!r} is not ISO 8601") from error
-    if instant.utcoffset() is None:
-        instant = instant.replace(tzinfo=UTC)
-    return require_utc(instant, name)
+    return (
+        None
+        if raw is None
+        else parse_instant(_require_text(raw, column), column, naive_is_utc=True)
+    )
 
 
 def _find_expiry(metadata: Mapping[str, Any]) -> datetime | None:
     found = metadata.get("_cache_expires_at")
     if found is not None:
-        instant = _parse_instant(found, "metadata._cache_expires_at")
+        instant = parse_instant(found, "metadata._cache_expires_at", naive_is_utc=True)
         return max(instant, BEGINNING + timedelta(microseconds=1))
     if metadata.get("expires_at") is not None or metadata.get("ttl") is not None:
         return NEVER

@@ -13,14 +13,13 @@ import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import IO, Any
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.reader import ReadEntry
 from ltm.catalog.base import validate_limit
 from ltm.catalog.commit import is_live
-from ltm.clock import require_utc
+from ltm.clock import parse_instant
 from ltm.entry import EntryRow, validate_metadata
 from ltm.errors import IntegrityError, SerializationError, ValidationError
 from ltm.hashing import canonical_json, hash_text, parse, parse_verified
@@ -284,7 +283,7 @@ class _LineReader:
         if canonical_json(value) != text:
             raise ValidationError("value_text: is not canonical JSON")
         created_at, updated_at = (
-            _parse_instant(fields[name], name) for name in ("created_at", "updated_at")
+            parse_instant(fields[name], name) for name in ("created_at", "updated_at")
         )
         expiry = fields["expires_at"]
         return EntryRow(
@@ -295,7 +294,7 @@ class _LineReader:
             byte_size=len(text),
             inlined_text=text,
             metadata=metadata,
-            expires_at=None if expiry is None else _parse_instant(expiry, "expires_at"),
+            expires_at=None if expiry is None else parse_instant(expiry, "expires_at"),
             begin_seq=0,
             created_at=created_at,
             updated_at=updated_at,
@@ -349,13 +348,3 @@ def _entry_hash(fields: Mapping[str, Any]) -> str:
 
 def _read(row: EntryRow) -> ReadEntry:
     return ReadEntry(row, parse(row.inlined_text or "", where=f"entry {row.key!r}"))
-
-
-def _parse_instant(text: object, name: str) -> datetime:
-    if not isinstance(text, str):
-        raise ValidationError(f"{name}: expected ISO 8601 text, got {text!r}")
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ValidationError(f"{name}: {text!r} is not ISO 8601") from error
-    return require_utc(instant, name)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from place import Place
+from starting import said, started
 from workers import numbered
 
 SCRIPT = Path(__file__).with_name("workers.py")
@@ -20,32 +18,8 @@ SECONDS = 100
 
 def run_together(*commands: Sequence[object]) -> list[Any]:
     """Run workers that begin at the same moment, and return what each of them printed."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(SCRIPT), *map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        said = [worker.communicate(timeout=SECONDS) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-    for worker, (_, errors) in zip(workers, said, strict=True):
-        assert worker.returncode == 0, errors
-    return [json.loads(output) for output, _ in said]
+    with started(SCRIPT, commands) as workers:
+        return said(workers, SECONDS)
 
 
 def expect_whole(place: Place) -> None:
@@ -55,7 +29,6 @@ def expect_whole(place: Place) -> None:
     assert place.scheduled() == set()
 
 
-# Not strict: whether it happens depends on the moment.
 def test_eight_processes_lose_no_write(tmp_path: Path) -> None:
     failures = run_together(*(("write_many", tmp_path, worker, 1, 200) for worker in range(8)))
     assert failures == [[]] * 8

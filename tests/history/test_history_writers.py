@@ -6,19 +6,15 @@ long run.
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from history_workers import KEYS, change
 from place import Place
+from starting import said, started
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 
@@ -112,10 +108,10 @@ def test_a_reader_misses_no_change_of_eight_threads(place: Place) -> None:
 def test_a_reader_misses_no_change_of_four_processes(place: Place) -> None:
     with place.open() as memory:
         follower = Follower(memory)
-        with started(*(("write", place.directory, name, 80) for name in "abcd")) as workers:
+        with started(SCRIPT, [("write", place.directory, name, 80) for name in "abcd"]) as workers:
             while any(worker.poll() is None for worker in workers):
                 follower.follow()
-            assert said(workers) == [[]] * 4
+            assert said(workers, DEADLINE) == [[]] * 4
         expect_equal(follower, memory)
     expect_sound(place)
 
@@ -123,8 +119,10 @@ def test_a_reader_misses_no_change_of_four_processes(place: Place) -> None:
 def test_processes_that_write_and_collect_garbage_lose_no_payload(place: Place) -> None:
     with place.open() as memory:
         assert memory.create_snapshot("beginning")["success"]
-    with started(*(("race", place.directory, name, RACE_SECONDS) for name in "abcd")) as workers:
-        reports = said(workers)
+    with started(
+        SCRIPT, [("race", place.directory, name, RACE_SECONDS) for name in "abcd"]
+    ) as workers:
+        reports = said(workers, DEADLINE)
     assert [report["failures"] for report in reports] == [[]] * 4
     assert min(report["verbs"] for report in reports) > 0
     with place.open() as memory:
@@ -132,39 +130,3 @@ def test_processes_that_write_and_collect_garbage_lose_no_payload(place: Place) 
         assert memory.verify()["success"]
         assert memory.expire_snapshot("beginning")["success"]
     expect_sound(place)
-
-
-@contextmanager
-def started(*commands: Sequence[object]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start workers that all begin at the same moment; those that still run are killed."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(SCRIPT), *map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        yield workers
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-
-
-def said(workers: Sequence[subprocess.Popen[str]]) -> list[Any]:
-    """Return what each of *workers* printed."""
-    printed = [worker.communicate(timeout=DEADLINE) for worker in workers]
-    for worker, (_, errors) in zip(workers, printed, strict=True):
-        assert worker.returncode == 0, errors
-    return [json.loads(output) for output, _ in printed]
