@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from ltm import create_ltm_backend
@@ -76,3 +77,62 @@ def test_a_payload_directory_that_cannot_be_made_is_a_storage_error(tmp_path: Pa
     assert memory.retrieve("k")["value"] == "small"
     assert memory.health_check()["storage"]["error_type"] == "storage_error"
     memory.close()
+
+
+READ_ONLY = """
+import os, sys
+from ltm import create_ltm_backend
+
+directory = sys.argv[1]
+
+def open_memory(name):
+    return create_ltm_backend(
+        catalog_config={"path": f"{directory}/{name}/c.db"},
+        storage_uri=f"{directory}/{name}/data",
+    )
+
+def permit(files, directories):
+    for place, _, names in os.walk(f"{directory}/memory"):
+        for name in names:
+            os.chmod(f"{place}/{name}", files)
+        os.chmod(place, directories)
+
+# Everything is imported while it can be read: root must become somebody whom modes bind.
+with open_memory("warm") as warm:
+    warm.store("k", "x" * 5000)
+    warm.store("k", "y" * 5000)
+    warm.search("x")
+if os.getuid() == 0:
+    os.chmod(directory, 0o777)
+    os.setgid(65534)
+    os.setuid(65534)
+
+memory = open_memory("memory")
+memory.store("old", "kept")
+memory.store("large", "kept" * 1000)
+permit(0o444, 0o555)
+assert memory.store("new", "x" * 5000)["error_type"] == "storage_error"
+assert memory.retrieve("old")["value"] == "kept"
+assert memory.retrieve("large")["value"] == "kept" * 1000
+other = open_memory("memory")
+assert other.store("new", 1)["error_type"] == "catalog_unavailable"
+assert other.delete("old")["error_type"] == "catalog_unavailable"
+assert other.retrieve("old")["value"] == "kept"
+permit(0o644, 0o755)
+other.close()
+assert open_memory("memory").store("new", 1)["success"]
+print("done")
+"""
+
+
+def test_a_directory_that_becomes_read_only_keeps_what_is_there() -> None:
+    # pytest's own directories are for its user alone, and the script may become another.
+    with tempfile.TemporaryDirectory() as directory:
+        done = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, directory],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.stdout.strip() == "done", done.stderr
