@@ -128,7 +128,7 @@ class Embedded:
 
         def raw(_number: int) -> None:
             for identity in ids:
-                assert self.raw.execute(self.get, (identity, INSTANT)).fetchone()
+                assert self.raw.execute(self.get, (identity,)).fetchone()
 
         def ours(_number: int) -> None:
             for key in keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 class _ThreadState(threading.local):
     """What each thread has of its own."""
 
-    transaction: BoundBackend | None = None
+    transaction: Any = None
+    """The open :class:`BoundBackend`, which has every group of calls that the backend has."""
 
 
 class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
@@ -164,8 +165,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
         return BoundBackend(parts, raise_errors=self.raise_errors)
 
     def active(self) -> Self:
-        # A transaction has every group of calls that this class has.
-        return cast(Self, self._thread.transaction or self)
+        active: Self = self._thread.transaction or self
+        return active
 
     def close(self) -> None:
         self._is_closed = True

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ltm.clock import Clock
 from ltm.entry import EntryRow, JSONValue
-from ltm.errors import LTMError, PayloadError, PayloadNotFoundError
+from ltm.errors import IntegrityError, LTMError, PayloadError, PayloadNotFoundError
 from ltm.hashing import parse, parse_verified
 from ltm.payload.base import PayloadStore
 from ltm.payload.codecs import codec_for_path
@@ -53,8 +53,8 @@ class ValueReader:
         """
         if row is None:
             return None
-        if row.storage_uri is None:
-            return ReadEntry(row, self._decode(row, row.inlined_text))
+        if row.storage_uri is None and isinstance(row.inlined_text, str) and self._verify:
+            return ReadEntry(row, _verify_inlined(row, row.inlined_text))
         (entry,) = self.read_rows([row]) or (None,)
         if entry is not None and entry.error is not None:
             raise entry.error
@@ -146,6 +146,14 @@ class ValueReader:
         if self._verify:
             return parse_verified(content, row.content_hash, where=where)
         return parse(content, where=where)
+
+
+def _verify_inlined(row: EntryRow, text: str) -> JSONValue:
+    """Decode the *text* of an inlined value; on this hottest path a message is made on demand."""
+    try:
+        return parse_verified(text, row.content_hash, where="its row")
+    except IntegrityError as error:
+        raise IntegrityError(f"entry {row.key!r}: {error}") from error
 
 
 def _gone(row: EntryRow) -> PayloadNotFoundError:

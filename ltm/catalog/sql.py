@@ -12,7 +12,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine
 
 from ltm.catalog.base import Catalog
-from ltm.catalog.commit import Outcome, Put, Removal, decide_deletion, decide_put, decide_removal
+from ltm.catalog.commit import (
+    Outcome,
+    Put,
+    Removal,
+    decide_deletion,
+    decide_put,
+    decide_removal,
+    is_live,
+)
 from ltm.catalog.conditions import compile_filter
 from ltm.catalog.database import Database, in_chunks
 from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
@@ -90,10 +98,11 @@ class SQLCatalog(Catalog):
     # Reads
 
     def read(self, key: str, now: datetime) -> EntryRow | None:
-        row = self.database.row(
-            self.database.statements.select_entry, {"id": self.entry_id(key), "now": now}
-        )
-        return None if row is None else EntryRow._make(row)
+        found = self.database.row(self.database.statements.select_entry, {"id": self.entry_id(key)})
+        if found is None:
+            return None
+        row = EntryRow._make(found)
+        return row if is_live(row, now) else None
 
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
         rows = self._rows_of([self.entry_id(key) for key in keys], now)

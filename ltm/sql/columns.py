@@ -100,8 +100,18 @@ class JSONDocument(TypeDecorator[dict[str, Any]]):
     def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
         return value if value is None or dialect.name == POSTGRESQL else canonical_json(value)
 
-    def process_result_value(self, value: Any, _dialect: Dialect) -> dict[str, Any] | None:
-        parsed: dict[str, Any] | None = (
-            parse(value, where="metadata") if isinstance(value, str) else value
-        )
-        return parsed
+    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
+        if value is None or dialect.name != POSTGRESQL:
+            return _read_document(value)
+        document: dict[str, Any] = value
+        return document
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        if dialect.name == POSTGRESQL:
+            return super().result_processor(dialect, coltype)
+        return _read_document
+
+
+def _read_document(text: str | None) -> dict[str, Any] | None:
+    document: dict[str, Any] | None = None if text is None else parse(text, where="metadata")
+    return document

@@ -1,7 +1,7 @@
 """The statements of the SQL catalogs, as SQLAlchemy expressions; nothing here runs them.
 
 Parameters are bound by name; ``tenant`` and ``table`` narrow a statement to one logical table.
-Every statement that reads entries takes ``now`` and sees only those that exist at that instant.
+Statements that read many entries take ``now`` and see only those that exist at that instant.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Statements:
 
     @CompiledOnce
     def select_entry(self) -> Select[Any]:
-        """The live entry ``id``."""
-        return select(*ENTRY_COLUMNS).where(ENTRIES.c.id == bindparam("id"), is_live())
+        """The entry ``id``, expired or not: whoever asks for one row can tell without SQL."""
+        return select(*ENTRY_COLUMNS).where(ENTRIES.c.id == bindparam("id"))
 
     @CompiledOnce
     def select_entries(self) -> Select[Any]:
