@@ -8,17 +8,16 @@ no version at the moment of deletion.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from ltm.catalog.base import Catalog
+from ltm.catalog.history import PAGE_SIZE, in_pages
 from ltm.errors import LTMError
 from ltm.payload.base import PayloadObject, PayloadStore, is_payload_path, is_temporary_path
 
 _log = logging.getLogger(__name__)
-
-PAGE_SIZE = 500
 
 Failures = list[tuple[str, LTMError]]
 """Payloads that could not be deleted, with the reason."""
@@ -84,7 +83,7 @@ def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: ti
         after = page[-1]
     scheduled = set(garbage.scheduled)
     prefix = catalog.table().storage_prefix
-    for objects in _pages(store.list(prefix)):
+    for objects in in_pages(store.list(prefix)):
         ours = [
             each
             for each in objects
@@ -112,10 +111,9 @@ def collect_garbage(
             end; or the catalog failed in between.
     """
     garbage = find_garbage(catalog, store, now, grace)
-    for start in range(0, len(garbage.scheduled), PAGE_SIZE):
-        page = garbage.scheduled[start : start + PAGE_SIZE]
+    for page in in_pages(garbage.scheduled):
         garbage.failures += delete_scheduled(catalog, store, page)
-    for objects in _pages(iter(garbage.unreferenced)):
+    for objects in in_pages(garbage.unreferenced):
         paths = [each.path for each in objects]
         # Named since? A slow write may have committed after the listing.
         named = catalog.named_payloads(paths)
@@ -124,14 +122,3 @@ def collect_garbage(
             if error is not None:
                 garbage.failures.append((path, error))
     return garbage
-
-
-def _pages(objects: Iterator[PayloadObject]) -> Iterator[list[PayloadObject]]:
-    page: list[PayloadObject] = []
-    for each in objects:
-        page.append(each)
-        if len(page) == PAGE_SIZE:
-            yield page
-            page = []
-    if page:
-        yield page

@@ -17,7 +17,7 @@ from ltm.backend.results import (
 )
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
-from ltm.catalog.history import EntryChange, RowChange, Snapshot
+from ltm.catalog.history import EntryChange, RowChange, Snapshot, in_pages
 from ltm.entry import EntryRow
 from ltm.keys import validate_name
 
@@ -57,13 +57,9 @@ class SnapshotCalls(BackendCalls):
         outcomes: list[Outcome] = []
         with self.catalog.transaction() as catalog:
             found = catalog.history.find(snapshot)
-            page: list[RowChange] = []
-            for change in catalog.history.changes(found, None, self.clock()):
-                page.append(change)
-                if len(page) == CHANGES_PER_WRITE:
-                    outcomes += self._undo(catalog, found, page)
-                    page = []
-            outcomes += self._undo(catalog, found, page)
+            changes = catalog.history.changes(found, None, self.clock())
+            for page in in_pages(changes, CHANGES_PER_WRITE):
+                outcomes += self._undo(catalog, found, page)
         self.parts.free(outcomes)
         return RestoreAnswer(
             success=True,

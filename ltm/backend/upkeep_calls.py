@@ -41,7 +41,7 @@ class UpkeepCalls(BackendCalls):
         return CleanupAnswer(
             success=True,
             deleted=deleted,
-            remaining=self.parts.catalog.statistics(self.parts.clock()).expired,
+            remaining=self.catalog.count_expired(self.clock()),
             errors=[describe_failure(uri, error) for uri, error in failures],
         )
 

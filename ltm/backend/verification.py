@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 from ltm.backend.parts import Parts
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.results import Problem
-from ltm.catalog.history import Snapshot
+from ltm.catalog.history import Snapshot, in_pages
 from ltm.catalog.primitives import IndexedEntry
 from ltm.entry import EntryRow
 from ltm.errors import SnapshotNotFoundError
@@ -47,7 +47,7 @@ class Verification:
         wrong = catalog.check_search_index(repair=self._repair)
         if wrong is not None:
             self._report("index", None, f"full-text index: {wrong}", repaired=self._repair)
-        for page in _pages(catalog.iterate("", lambda: _BEGINNING)):
+        for page in in_pages(catalog.iterate("", lambda: _BEGINNING), PAGE_SIZE):
             self._check_entries(page)
         checked = -1
         for snapshot in catalog.history.snapshots():
@@ -62,7 +62,9 @@ class Verification:
     def _check_versions(self, snapshot: Snapshot, checked: int) -> None:
         """Check what *snapshot* sees, and the one with the number *checked* before it doesn't."""
         reader = self._parts.reader_as_of(snapshot)
-        for page in _pages(self._parts.catalog.history.iterate_as_of(snapshot, superseded=True)):
+        for page in in_pages(
+            self._parts.catalog.history.iterate_as_of(snapshot, superseded=True), PAGE_SIZE
+        ):
             for entry in reader.read_rows([row for row in page if row.begin_seq > checked]):
                 self._check_value(entry)
 
@@ -105,14 +107,3 @@ class Verification:
 
     def _report(self, kind: str, key: str | None, detail: str, *, repaired: bool = False) -> None:
         self.problems.append(Problem(kind=kind, key=key, detail=detail, repaired=repaired))
-
-
-def _pages(rows: Iterable[EntryRow]) -> Iterator[list[EntryRow]]:
-    page: list[EntryRow] = []
-    for row in rows:
-        page.append(row)
-        if len(page) == PAGE_SIZE:
-            yield page
-            page = []
-    if page:
-        yield page

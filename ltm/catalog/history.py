@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import heapq
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict, TypeVar
 
 from ltm.catalog.commit import same_terms
 from ltm.entry import EntryRow, Metadata
@@ -21,6 +21,21 @@ from ltm.search.filters import Filter, matches
 PAGE_SIZE = 500
 
 Operation = Literal["added", "modified", "deleted"]
+
+
+T = TypeVar("T")
+
+
+def in_pages(items: Iterable[T], size: int = PAGE_SIZE) -> Iterator[list[T]]:
+    """Yield *items* in lists of *size*, the last one perhaps shorter; none for no items."""
+    page: list[T] = []
+    for item in items:
+        page.append(item)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
 
 
 class Snapshot(NamedTuple):

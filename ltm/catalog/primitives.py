@@ -129,6 +129,10 @@ class CatalogPrimitives(ABC):
         """Delete up to *limit* expired rows in one transaction, the earliest expired first."""
 
     @abstractmethod
+    def count_expired(self, now: datetime) -> int:
+        """Return how many expired rows are still to be cleaned up; reads no other rows."""
+
+    @abstractmethod
     def statistics(self, now: datetime) -> CatalogStatistics:
         """Return the counts of the logical table."""
 

@@ -171,6 +171,10 @@ class SQLCatalog(Catalog):
         # Words without an entry are for verification to find, not for a search to fail on.
         return [(rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows]
 
+    def count_expired(self, now: datetime) -> int:
+        ((count,),) = self.database.rows(self.database.statements.count_expired, self._scope(now))
+        return int(count)
+
     def statistics(self, now: datetime) -> CatalogStatistics:
         (row,) = self.database.rows(self.database.statements.select_statistics, self._scope(now))
         entries, inlined, total_bytes, inlined_bytes, expired = map(int, row)

@@ -26,6 +26,7 @@ CatalogOperation = Literal[
     "rows_newest",
     "rows_found",
     "remove_expired",
+    "count_expired",
     "statistics",
     "make_durable",
     "deletable_payloads",
@@ -123,6 +124,9 @@ class FailingCatalog(Catalog):
         return self._switches.run(
             "remove_expired", lambda: self._catalog.remove_expired(limit, now)
         )
+
+    def count_expired(self, now: datetime) -> int:
+        return self._switches.run("count_expired", lambda: self._catalog.count_expired(now))
 
     def statistics(self, now: datetime) -> CatalogStatistics:
         return self._switches.run("statistics", lambda: self._catalog.statistics(now))

@@ -43,6 +43,7 @@ def every_call(catalog: Catalog) -> dict[CatalogOperation, Callable[[], object]]
         "rows_newest": catalog.search,
         "rows_found": lambda: catalog.search("old"),
         "remove_expired": catalog.cleanup_expired,
+        "count_expired": lambda: catalog.count_expired(now),
         "statistics": lambda: catalog.statistics(now),
         "make_durable": catalog.make_durable,
         "deletable_payloads": lambda: catalog.deletable_payloads(["a"]),
