@@ -11,6 +11,7 @@ from ltm.catalog.database import IDS_PER_STATEMENT, in_chunks
 from ltm.catalog.history import History, Snapshot
 from ltm.entry import EntryRow
 from ltm.keys import prefix_upper_bound
+from ltm.sql.execution import Session
 
 if TYPE_CHECKING:
     from ltm.catalog.sql import SQLCatalog
@@ -57,14 +58,14 @@ class SQLHistory(History):
             session.run(self._statements.delete_snapshot, {"id": snapshot.id})
             unseen = self._scope | {"limit": IDS_PER_STATEMENT}
             while versions := session.rows(self._statements.select_unseen_versions, unseen):
-                uris = [uri for _, _, uri in versions if uri is not None]
-                session.run_many(
-                    self._database.statements.schedule_deletion,
-                    [{"storage_uri": uri, "scheduled_at": now} for uri in uris],
-                )
                 session.run_many(
                     self._statements.delete_version,
                     [{"id": identity, "begin_seq": begin} for identity, begin, _ in versions],
+                )
+                uris = self._unnamed(session, [uri for _, _, uri in versions if uri is not None])
+                session.run_many(
+                    self._database.statements.schedule_deletion,
+                    [{"storage_uri": uri, "scheduled_at": now} for uri in uris],
                 )
                 freed += uris
         return freed
@@ -98,6 +99,12 @@ class SQLHistory(History):
     def keys_changed(self, snapshot: Snapshot, after: str, limit: int, now: datetime) -> list[str]:
         bound = self._at(snapshot) | {"after": after, "limit": limit, "now": now}
         return [key for (key,) in self._database.rows(self._statements.select_changed_keys, bound)]
+
+    def _unnamed(self, session: Session, uris: Sequence[str]) -> list[str]:
+        """Return those *uris* that no row names: a write of new terms keeps its payload."""
+        bound = {"uris": self._database.dialect.bind_list(uris)}
+        named = session.rows(self._database.statements.select_named, bound) if uris else []
+        return sorted(set(uris) - {uri for (uri,) in named})
 
     def _at(self, snapshot: Snapshot) -> dict[str, Any]:
         return self._scope | {"seq": snapshot.seq, "at": snapshot.created_at}

@@ -170,6 +170,16 @@ class HistorySuite(CatalogFixtures):
         assert catalog.history.expire(second, clock()) == [uris[1]]
         assert catalog.deletable_payloads(uris) == sorted(uris)
 
+    def test_a_payload_that_the_live_row_kept_is_not_scheduled_with_its_version(
+        self, catalog: Catalog, clock: FakeClock
+    ) -> None:
+        uri = track_payload(catalog, "k", "kept")
+        snapshot = catalog.history.create("before", clock())
+        catalog.track_entry("k", compute_content_hash("kept"), uri, 5000, {"new": "terms"})
+        assert catalog.history.expire(snapshot, clock()) == []
+        assert catalog.scheduled_deletions("", 10) == []
+        assert catalog.named_payloads([uri]) == {uri}
+
     def test_a_version_between_two_snapshots_outlives_the_first(
         self, catalog: Catalog, clock: FakeClock
     ) -> None:
