@@ -12,8 +12,10 @@ if TYPE_CHECKING:
     from ltm.backend.base import LTMBackend as LTMBackend
     from ltm.backend.duckdb import DuckDBLTMBackend as DuckDBLTMBackend
     from ltm.catalog.base import Catalog as Catalog
+    from ltm.catalog.postgres import PostgresCatalog as PostgresCatalog
     from ltm.catalog.protocol import CatalogBackend as CatalogBackend
     from ltm.catalog.sqlite import SQLiteCatalog as SQLiteCatalog
+    from ltm.catalog.supabase import SupabaseCatalog as SupabaseCatalog
     from ltm.errors import CatalogUnavailableError as CatalogUnavailableError
     from ltm.errors import ClosedError as ClosedError
     from ltm.errors import ConflictError as ConflictError
@@ -43,7 +45,9 @@ _HOMES = {
     "DuckDBLTMBackend": "ltm.backend.duckdb",
     "Catalog": "ltm.catalog.base",
     "CatalogBackend": "ltm.catalog.protocol",
+    "PostgresCatalog": "ltm.catalog.postgres",
     "SQLiteCatalog": "ltm.catalog.sqlite",
+    "SupabaseCatalog": "ltm.catalog.supabase",
     "CatalogUnavailableError": "ltm.errors",
     "ClosedError": "ltm.errors",
     "ConflictError": "ltm.errors",

@@ -85,6 +85,8 @@ class _PooledSettings(CatalogSettings, frozen=True, kw_only=True):
     pool_min: _Size | None = None
     pool_max: _Count | None = None
     pool_timeout: _Seconds | None = None
+    connect_timeout: _Seconds | None = None
+    statement_timeout: _Seconds | None = None
     auto_migrate: bool | None = None
 
 
@@ -97,7 +99,6 @@ class PostgresSettings(_PooledSettings, frozen=True, kw_only=True):
     database: _Text | None = None
     user: _Text | None = None
     password: str | None = None
-    connect_timeout: _Seconds | None = None
     sslmode: _SSLMode | None = None
 
 
@@ -310,13 +311,11 @@ class _Reader:
         self._nodes += 1
         if depth > 32 or self._nodes > 100_000:
             raise ValidationError(f"{path}: too deep or too large")
-        if isinstance(value, str):
-            return self._text(value, path)
         if isinstance(value, Mapping):
             return {k: self._expand(v, _join(path, k), depth + 1) for k, v in value.items()}
         if isinstance(value, list | tuple):
             return [self._expand(v, f"{path}[{i}]", depth + 1) for i, v in enumerate(value)]
-        return value
+        return self._text(value, path) if isinstance(value, str) else value
 
     def _text(self, text: str, path: str) -> str:
         def replace(match: re.Match[str]) -> str:
@@ -326,9 +325,9 @@ class _Reader:
             if name is None:
                 raise ValidationError(f"{path}: expected ${{NAME}} or ${{NAME:-default}} or $${{")
             found = self._environ.get(name, default)
-            if found is None:
-                raise ValidationError(f"{path}: environment variable {name} is not set")
-            return found or default or ""
+            if found is not None:
+                return found or default or ""
+            raise ValidationError(f"{path}: environment variable {name} is not set")
 
         return _REFERENCE.sub(replace, text)
 

@@ -64,6 +64,8 @@ class EntryRow(NamedTuple):
 def validate_metadata(metadata: object) -> Metadata:
     """Return *metadata* as a dict of its own, ``{}`` for None.
 
+    ``-0.0`` becomes ``0.0`` on every catalog: PostgreSQL's JSONB has no other zero.
+
     Raises:
         ValidationError: Not a JSON object, or a string in it holds NUL or a lone surrogate, which
             PostgreSQL's JSONB cannot keep.
@@ -80,7 +82,7 @@ def validate_metadata(metadata: object) -> Metadata:
     # Canonical text is ASCII: NUL and surrogates can only be there as escapes.
     if "\\u0000" in text or "\\ud" in text:
         _refuse_unstorable(plain, "metadata")
-    kept: Metadata = json.loads(text)
+    kept: Metadata = json.loads(text, parse_float=_parse_float if "-0.0" in text else None)
     return kept
 
 
@@ -128,6 +130,10 @@ def _after(now: datetime, seconds: object, name: str) -> datetime:
         return now + timedelta(seconds=seconds)
     except OverflowError as error:
         raise ValidationError(f"{name}: {seconds!r} seconds is past the year 9999") from error
+
+
+def _parse_float(text: str) -> float:
+    return float(text) or 0.0
 
 
 def _refuse_unstorable(item: object, path: str) -> None:

@@ -8,12 +8,12 @@ the groups are ``ltm.catalogs`` and ``ltm.backends``, and each names a callable 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.base import Catalog
-from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -25,6 +25,14 @@ CatalogFactory = Callable[..., Catalog]
 BackendFactory = Callable[..., LTMBackend]
 
 DEFAULT_CATALOG = "sqlite"
+
+_OWN_CATALOGS = {
+    "sqlite": ("ltm.catalog.sqlite", "SQLiteCatalog"),
+    "postgres": ("ltm.catalog.postgres", "PostgresCatalog"),
+    "postgresql": ("ltm.catalog.postgres", "PostgresCatalog"),
+    "supabase": ("ltm.catalog.supabase", "SupabaseCatalog"),
+}
+"""Imported when they are asked for."""
 
 _catalogs: dict[str, CatalogFactory] = {}
 _backends: dict[str, BackendFactory] = {}
@@ -44,12 +52,18 @@ def create_catalog_backend(type: str = DEFAULT_CATALOG, **options: Any) -> Catal
     """Return a catalog; nothing is opened until first use.
 
     Args:
-        type: ``sqlite``, or a name that was registered.
-        **options: For SQLite those of :class:`~ltm.catalog.sqlite.SQLiteCatalog`.
+        type: ``sqlite``, ``postgres``, ``supabase``, or a name that was registered.
+        **options: Those of :class:`~ltm.catalog.sqlite.SQLiteCatalog`,
+            :class:`~ltm.catalog.postgres.PostgresCatalog` or
+            :class:`~ltm.catalog.supabase.SupabaseCatalog`.
 
     Raises:
         ValidationError: An unknown type or option, or a bad value.
+        MissingDependencyError: The driver is not installed.
     """
+    if type in _OWN_CATALOGS and type not in _catalogs:
+        module, name = _OWN_CATALOGS[type]
+        _catalogs[type] = getattr(import_module(module), name)
     factory = _find(type, _catalogs, "ltm.catalogs", "catalog")
     catalog: Catalog = _call(factory, f"catalog {type!r}", options)
     return catalog
@@ -138,7 +152,7 @@ def _find(
     if name in found.names:
         loaded: Callable[..., Any] = found[name].load()
         return loaded
-    known = sorted({*registered, *found.names})
+    known = sorted({*registered, *(_OWN_CATALOGS if what == "catalog" else ()), *found.names})
     raise ValidationError(f"unknown {what} {name!r}: known are {', '.join(known)}")
 
 
@@ -153,6 +167,5 @@ def _call(factory: Callable[..., Any], what: str, options: Mapping[str, Any]) ->
     return factory(**options)
 
 
-register_catalog_backend("sqlite", SQLiteCatalog)
 register_ltm_backend("duckdb", DuckDBLTMBackend)
 register_ltm_backend("ducklake", DuckDBLTMBackend)

@@ -6,10 +6,11 @@ import os
 
 from alembic import context
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
+from sqlalchemy.dialects import postgresql
 
+from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import open_engine
-from ltm.sql.migrate import VERSION_TABLE
+from ltm.sql.migrate import VERSION_TABLE, working_in
 from ltm.sql.models import Base
 
 config = context.config
@@ -23,6 +24,12 @@ def database_url() -> str:
         or os.environ.get("LTM_CATALOG_URL")
         or config.get_main_option("sqlalchemy.url")
     )
+
+
+def schema_name() -> str | None:
+    """Return PostgreSQL's schema for the tables: handed over, or `-x schema=`."""
+    arguments = context.get_x_argument(as_dictionary=True)
+    return config.attributes.get("schema") or arguments.get("schema")
 
 
 def is_ours(_object, name, _type, _reflected, _compare_to) -> bool:
@@ -47,17 +54,30 @@ def migrate(connection: Connection) -> None:
         connection.exec_driver_sql(f"DROP TABLE IF EXISTS {VERSION_TABLE}")
 
 
-if context.is_offline_mode():
+def print_sql() -> None:
+    """Print the SQL of the migrations instead of running it."""
+    dialect_name = config.attributes.get("dialect") or open_engine(database_url()).dialect.name
     context.configure(
-        dialect_name=make_url(database_url()).get_backend_name(),
+        dialect_name=dialect_name,
         version_table=VERSION_TABLE,
         literal_binds=True,
         transactional_ddl=True,
     )
     with context.begin_transaction():
+        schema = schema_name()
+        if schema is not None:
+            quoted = postgresql.dialect().identifier_preparer.quote(schema)
+            context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
+            context.execute(f"SET LOCAL search_path = {quoted}")
         context.run_migrations()
+
+
+if context.is_offline_mode():
+    print_sql()
 elif config.attributes.get("connection") is not None:
     migrate(config.attributes["connection"])
 else:
     with open_engine(database_url()).begin() as own_connection:
-        migrate(own_connection)
+        DIALECTS[own_connection.dialect.name].lock_schema(own_connection)
+        with working_in(own_connection, schema_name()):
+            migrate(own_connection)

@@ -6,10 +6,8 @@ one transaction, and that transaction is the commit.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import NamedTuple
 
 from ltm.entry import EntryRow, Metadata
@@ -199,25 +197,6 @@ def same_terms(row: EntryRow, metadata: Metadata, expires_at: datetime | None) -
 def same_metadata(one: Metadata, other: Metadata) -> bool:
     """Return whether two objects are the same JSON, where ``1``, ``1.0`` and ``true`` differ."""
     return one == other and canonical_json(one) == canonical_json(other)
-
-
-def equivalent_metadata(one: Metadata, other: Metadata) -> bool:
-    """Return whether two objects are the same JSON once a database has kept them.
-
-    PostgreSQL's JSONB keeps decimals: ``1e16`` comes back as an int, ``-0.0`` without its sign.
-    """
-    return same_metadata(one, other) or same_metadata(_as_decimals(one), _as_decimals(other))
-
-
-def _as_decimals(metadata: Metadata) -> Metadata:
-    def parse_float(text: str) -> int | float:
-        number = Decimal(text)
-        if "e" in text and number == number.to_integral_value():
-            return int(number)
-        return float(text) or 0.0
-
-    plain: Metadata = json.loads(canonical_json(metadata), parse_float=parse_float)
-    return plain
 
 
 def _has_value(row: EntryRow) -> bool:

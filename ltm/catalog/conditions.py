@@ -21,7 +21,7 @@ from ltm.search.filters import (
     leading_equality,
 )
 from ltm.sql.clauses import ENTRIES, METADATA, Condition
-from ltm.sql.dialects import SQLDialect
+from ltm.sql.dialect import SQLDialect
 
 
 class CompiledFilter(NamedTuple):

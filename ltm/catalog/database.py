@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from ltm.errors import LTMError
+from ltm.sql.dialect import BrokenConnectionError, ConnectionLostError, ContentionError, Gate
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import DriverPool
 from ltm.sql.execution import CompiledStatement, Row, Session
 from ltm.sql.history import HistoryStatements
-from ltm.sql.migrate import HEAD, VERSION_TABLE, ensure_schema, ensure_schema_within
+from ltm.sql.migrate import (
+    HEAD,
+    current_revision,
+    ensure_schema,
+    ensure_schema_within,
+    out_of_date,
+)
+from ltm.sql.search import SearchStatements
 from ltm.sql.statements import Statements
 
 IDS_PER_STATEMENT = 500
 
+CONTENTION_SECONDS = 30.0
+"""For how long a write is tried anew while others get in its way."""
+
 SAVEPOINT = "ltm_verb"
+
+Identity = Callable[[], Mapping[str, str]]
+"""Returns the ``role`` and ``claims`` that a transaction is to take on now, or raises."""
 
 T = TypeVar("T")
 
@@ -34,92 +48,161 @@ def in_chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
 class Database:
     """Runs statements on a pool of driver connections; shared by the catalogs of one database."""
 
-    def __init__(self, pool: DriverPool, dialect_name: str) -> None:
+    def __init__(
+        self,
+        pool: DriverPool,
+        dialect_name: str,
+        *,
+        schema: str | None = None,
+        auto_migrate: bool = False,
+        identity: Identity | None = None,
+    ) -> None:
+        """Put together what runs statements; nothing is opened.
+
+        Args:
+            pool: Hands out connections.
+            dialect_name: A key of ``DIALECTS``.
+            schema: Where the tables are; None for where the connections look first.
+            auto_migrate: Whether a schema that is missing or old is seen to rather than refused.
+            identity: As whom every transaction runs; None for whom the connections are of.
+        """
         self.pool = pool
         self.dialect = DIALECTS[dialect_name]
-        self.statements = Statements(self.dialect)
-        self.history = HistoryStatements(self.dialect)
+        self.schema = schema
+        self.statements = Statements(self.dialect, schema)
+        self.history = HistoryStatements(self.dialect, schema)
+        self.search = SearchStatements(self.dialect, schema)
+        self._identity = identity
+        self._migrates = auto_migrate or self.dialect.makes_own_schema
         self._is_ready = False
         self._preparing = threading.Lock()
 
     @contextmanager
-    def transaction(self) -> Iterator[Database]:
+    def transaction(self, gate: Gate) -> Iterator[Database]:
         """Give a database whose statements all run in one transaction, which ends with the block.
 
         It is for the thread that opened it.
         """
         with self._connected() as connection:
-            session = Session(connection)
-            session.command(self.dialect.begin_write)
+            session = Session(connection, self.dialect)
+            session.command(self.dialect.begin_write(gate))
             try:
+                self._assume_identity(session)
                 yield BoundDatabase(self, connection)
             except BaseException:
                 session.command("ROLLBACK")
                 raise
-            session.command("COMMIT")
+            self._commit(session)
 
-    def join(self, connection: Connection) -> Database:
+    def join(self, connection: Connection, gate: Gate) -> Database:
         """Return a database whose statements run in the transaction of a caller's *connection*.
 
         The transaction is begun if it isn't; the caller ends it. Where the schema is still to be
         made, it is made there too: the caller may hold the lock that another connection would need.
+
+        Raises:
+            SchemaOutOfDateError: The schema is to be made or upgraded by hand.
         """
         try:
             if not connection.in_transaction():
                 connection.begin()
             self.dialect.begin_now(connection)
             if not self._is_ready:
-                ensure_schema_within(connection)
+                self._prepare_within(connection)
+            enter = self.dialect.enter(gate)
+            if enter is not None:
+                connection.exec_driver_sql(enter)
         except SQLAlchemyError as error:
             raise self.dialect.translate(error, self.pool.where) from error
-        return BoundDatabase(self, connection.connection)
+        return BoundDatabase(self, connection.connection, self._identity)
 
     def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row of one statement outside of any transaction, or None."""
         # The hottest path: without the context manager, which would cost as much as the statement.
         if not self._is_ready:
             self._prepare()
+        if self._identity is not None:
+            return self.read(lambda session: session.row(statement, parameters))
         connection = self.pool.acquire()
         try:
-            row = Session(connection).row(statement, parameters)
+            row = Session(connection, self.dialect).row(statement, parameters)
         except BaseException as error:
-            self._give_up(connection, error)
+            try:
+                self._give_up(connection, error)
+            except ConnectionLostError:
+                rows = self.rows(statement, parameters)
+                return rows[0] if rows else None
             raise
         self.pool.release(connection)
         return row
 
     def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return the rows of one statement outside of any transaction."""
-        with self._connected() as connection:
-            return Session(connection).rows(statement, parameters)
+        if self._identity is not None:
+            return self.read(lambda session: session.rows(statement, parameters))
 
-    @contextmanager
-    def reading(self) -> Iterator[Session]:
-        """Run several statements that all see one state of the database."""
-        with self._transaction(self.dialect.begin_read) as session:
-            yield session
+        def read() -> list[Row]:
+            with self._connected() as connection:
+                return Session(connection, self.dialect).rows(statement, parameters)
 
-    @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """Run statements in a transaction that commits at the end, or rolls back on an error."""
-        with self._transaction(self.dialect.begin_write) as session:
-            yield session
+        return _once_more(read)
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Return what *work* returns, whose statements all see one state of the database."""
+
+        def read() -> T:
+            with self._transaction(self.dialect.begin_read) as session:
+                return work(session)
+
+        return _once_more(read)
+
+    def write(self, work: Callable[[Session], T], gate: Gate | None = None) -> T:
+        """Return what *work* returns, run in a transaction that commits at its end.
+
+        *work* is run anew, from its beginning, when another transaction got in its way; so it must
+        change nothing but the database. It goes through *gate* first, if one is given.
+        """
+
+        def write() -> T:
+            with self._transaction(self.dialect.begin_write(gate), gate) as session:
+                return work(session)
+
+        try:
+            return _once_more(write)
+        except ContentionError:
+            return _persistently(write)
 
     def close(self) -> None:
         """Close the pool; idempotent."""
         self.pool.close()
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Session]:
+    def _transaction(self, begin: str, gate: Gate | None = None) -> Iterator[Session]:  # noqa: ARG002 -- in begin
         with self._connected() as connection:
-            session = Session(connection)
+            session = Session(connection, self.dialect)
             session.command(begin)
             try:
+                self._assume_identity(session)
                 yield session
             except LTMError:
                 session.command("ROLLBACK")
                 raise
+            self._commit(session)
+
+    def _assume_identity(self, session: Session) -> None:
+        """Become, until the transaction ends, whoever the verbs are to run as."""
+        if self._identity is not None:
+            session.row(self.statements.assume, self._identity())
+
+    def _commit(self, session: Session) -> None:
+        try:
             session.command("COMMIT")
+        except self.pool.error as error:
+            failure = self.dialect.translate(error, self.pool.where)
+            if isinstance(failure, BrokenConnectionError):
+                message = f"{failure}; whether it has committed is not known"
+                raise BrokenConnectionError(message) from error
+            raise
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -135,7 +218,7 @@ class Database:
 
     def _give_up(self, connection: Any, error: BaseException) -> None:
         """Give back a connection after an *error*, and raise what a driver's error means."""
-        if isinstance(error, LTMError):
+        if isinstance(error, LTMError) and not isinstance(error, BrokenConnectionError):
             # A refusal, not a fault: the connection is sound.
             self.pool.release(connection)
             return
@@ -144,58 +227,93 @@ class Database:
             raise self.dialect.translate(error, self.pool.where) from error
 
     def _prepare(self) -> None:
-        """Make or upgrade the schema unless it is at head already."""
+        """Read the revision of the schema, and make or upgrade it where that is asked for."""
         with self._preparing:
             if self._is_ready:
                 return
-            connection = self.pool.acquire()
-            try:
-                session = Session(connection)
-                known = session.row(self.statements.has_table, {"name": VERSION_TABLE})
-                revision = known and session.row(self.statements.select_revision, {})
-                if revision != (HEAD,):
-                    ensure_schema(self.pool.engine())
-            except BaseException as error:
-                self._give_up(connection, error)
-                raise
-            self.pool.release(connection)
+            revision = _once_more(self._read_revision)
+            if revision != HEAD:
+                if not self._migrates:
+                    raise out_of_date(revision)
+                try:
+                    ensure_schema(self.pool.engine(), self.schema)
+                except SQLAlchemyError as error:
+                    raise self.dialect.translate(error, self.pool.where) from error
             self._is_ready = True
+
+    def _read_revision(self) -> str | None:
+        connection = self.pool.acquire()
+        try:
+            session = Session(connection, self.dialect)
+            session.command(self.dialect.begin_read)
+            self._assume_identity(session)
+            row = session.row(self.statements.select_revision, {})
+            session.command("COMMIT")
+        except self.pool.error as error:
+            if self.dialect.is_missing_table(error):
+                session.command("ROLLBACK")
+                self.pool.release(connection)
+                return None
+            self._give_up(connection, error)
+            raise
+        except BaseException:
+            self.pool.discard(connection)
+            raise
+        self.pool.release(connection)
+        return None if row is None else row[0]
+
+    def _prepare_within(self, connection: Connection) -> None:
+        if self._migrates:
+            ensure_schema_within(connection, self.schema)
+        else:
+            revision = current_revision(connection, self.schema)
+            if revision != HEAD:
+                raise out_of_date(revision)
 
 
 class BoundDatabase(Database):
     """Statements on one connection, within a transaction that somebody else begins and ends."""
 
-    def __init__(self, parent: Database, connection: Any) -> None:
+    def __init__(self, parent: Database, connection: Any, identity: Identity | None = None) -> None:
+        """Bind to a *connection*; *identity* is whom each verb becomes for its own length."""
         self.pool = parent.pool
         self.dialect = parent.dialect
+        self.schema = parent.schema
         self.statements = parent.statements
         self.history = parent.history
-        self._is_ready = True
-        self._preparing = threading.Lock()
+        self.search = parent.search
         self._connection = connection
+        self._identity = identity
 
     @contextmanager
-    def transaction(self) -> Iterator[Database]:
+    def transaction(self, gate: Gate) -> Iterator[Database]:  # noqa: ARG002 -- passed already
         """Give this database: a block that fails is undone, the transaction goes on."""
         with self._undone_on_error():
             yield self
+
+    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+        with self._connected() as connection:
+            return Session(connection, self.dialect).row(statement, parameters)
 
     def close(self) -> None:
         """Nothing to close: the connection is somebody else's."""
 
     @contextmanager
-    def _transaction(self, begin: str) -> Iterator[Session]:
+    def _transaction(self, begin: str, gate: Gate | None = None) -> Iterator[Session]:
         if begin == self.dialect.begin_read:
             with self._connected() as connection:
-                yield Session(connection)
+                yield Session(connection, self.dialect)
             return
         with self._undone_on_error() as session:
+            enter = None if gate is None else self.dialect.enter(gate)
+            if enter is not None:
+                session.command(enter)
             yield session
 
     @contextmanager
     def _undone_on_error(self) -> Iterator[Session]:
         with self._connected() as connection:
-            session = Session(connection)
+            session = Session(connection, self.dialect)
             session.command(f"SAVEPOINT {SAVEPOINT}")
             try:
                 yield session
@@ -208,10 +326,44 @@ class BoundDatabase(Database):
     @contextmanager
     def _connected(self) -> Iterator[Any]:
         try:
-            yield self._connection
+            if self._identity is None:
+                yield self._connection
+                return
+            session = Session(self._connection, self.dialect)
+            role, claims = session.rows(self.statements.select_identity, {})[0]
+            self._assume_identity(session)
+            try:
+                yield self._connection
+            finally:
+                # Where this fails the transaction has failed already, and ends with its settings.
+                with suppress(self.pool.error):
+                    session.row(self.statements.assume, {"role": role, "claims": claims})
         except (self.pool.error, SQLAlchemyError) as error:
             raise self.dialect.translate(error, self.pool.where) from error
 
-    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
-        with self._connected() as connection:
-            return Session(connection).row(statement, parameters)
+
+def _once_more(call: Callable[[], T]) -> T:
+    """Return what *call* returns, on a fresh connection if its own one turns out to be broken."""
+    try:
+        return call()
+    except ConnectionLostError:
+        return call()
+
+
+def _persistently(call: Callable[[], T]) -> T:
+    """Return what *call* returns once no other transaction gets in its way."""
+    from tenacity import (
+        Retrying,
+        retry_if_exception_type,
+        stop_after_delay,
+        wait_random_exponential,
+    )
+
+    retrying = Retrying(
+        retry=retry_if_exception_type(ContentionError),
+        wait=wait_random_exponential(0.01, max=1),
+        stop=stop_after_delay(CONTENTION_SECONDS),
+        reraise=True,
+    )
+    result: T = retrying(_once_more, call)
+    return result

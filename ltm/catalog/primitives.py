@@ -147,7 +147,7 @@ class CatalogPrimitives(ABC):
 
     @abstractmethod
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
-        """Return those scheduled payloads among *uris* that no row and no version names."""
+        """Return those scheduled payloads among *uris*, in their order, that no row names."""
 
     @abstractmethod
     def named_payloads(self, uris: Sequence[str]) -> set[str]:

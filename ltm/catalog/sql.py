@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Iterator, Sequence
@@ -26,13 +27,14 @@ from ltm.catalog.database import Database, in_chunks
 from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
 from ltm.catalog.sql_history import SQLHistory
 from ltm.catalog.sql_indexes import check_search_index, read_indexed, write_indexed
+from ltm.catalog.sql_search import find_ranked
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
 from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter, matches
-from ltm.search.ranking import Posting, rank
+from ltm.sql.dialect import Gate
 from ltm.sql.execution import Row, Session
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
@@ -53,6 +55,7 @@ class SQLCatalog(Catalog):
         super().__init__(**binding)
         self.database = database
         self._owns_database = owns_database
+        self._gate = Gate(self.table_name)
         self._table: LogicalTable | None = None
 
     def __repr__(self) -> str:
@@ -72,7 +75,7 @@ class SQLCatalog(Catalog):
     @contextmanager
     def transaction(self) -> Iterator[SQLCatalog]:
         self.table()
-        with self.database.transaction() as database:
+        with self.database.transaction(self._gate) as database:
             yield self._on(database)
 
     def using(self, connection: Connection) -> SQLCatalog:
@@ -80,7 +83,7 @@ class SQLCatalog(Catalog):
 
         The transaction is begun if it isn't; the caller commits or rolls back.
         """
-        return self._on(self.database.join(connection))
+        return self._on(self.database.join(connection, self._gate))
 
     @property
     def history(self) -> SQLHistory:
@@ -150,26 +153,15 @@ class SQLCatalog(Catalog):
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> list[tuple[EntryRow, float]]:
-        dialect, statements = self.database.dialect, self.database.statements
         scope = self._scope(now)
-        with self.database.reading() as session:
-            count, length = session.rows(statements.select_collection_size, scope)[0]
-            expired, expired_length = session.rows(statements.select_expired_size, scope)[0]
-            postings: dict[str, list[Posting]] = {term: [] for term in question.terms}
-            for term, entry_id, words, frequency in session.rows(
-                statements.select_postings, scope | {"terms": dialect.bind_list(question.terms)}
-            ):
-                postings[term].append((entry_id, words, frequency))
-            hits = rank(
-                postings,
-                document_count=count - expired,
-                total_length=length - expired_length,
-                allowed=self._allowed(session, question, condition, now),
-                limit=limit,
-            )
+
+        def find(session: Session) -> list[tuple[EntryRow, float]]:
+            hits = find_ranked(session, self.database, question, limit, condition, scope)
             rows = self._rows_of([hit.entry_id for hit in hits], now, session)
-        # Words without an entry are for verification to find, not for a search to fail on.
-        return [(rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows]
+            # Words without an entry are for verification to find, not for a search to fail on.
+            return [(rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows]
+
+        return self.database.read(find)
 
     def count_expired(self, now: datetime) -> int:
         ((count,),) = self.database.rows(self.database.statements.count_expired, self._scope(now))
@@ -184,26 +176,44 @@ class SQLCatalog(Catalog):
 
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
         self.table()
-        with self.database.writing() as session:
-            outcomes: list[Outcome] = []
-            for chunk in in_chunks(changes):
-                outcomes += self._write_chunk(session, chunk, now)
-        return outcomes
+        # Two transactions that lock or insert rows in one order never wait for one another.
+        ordered = sorted(changes, key=lambda change: change.id)
+
+        def write(session: Session) -> list[Outcome]:
+            snapshot_seq, newest, found = self._current(session, [each.id for each in ordered])
+            outcomes: dict[str, Outcome] = {}
+            for chunk in in_chunks(ordered):
+                steps = self._steps(now)
+                for change in chunk:
+                    row = found.get(change.id)
+                    if isinstance(change, Put):
+                        decision = decide_put(
+                            change, row, now, snapshot_seq=snapshot_seq, newest_snapshot=newest
+                        )
+                        steps.add(change.id, decision, change.document)
+                    else:
+                        decision = decide_removal(change, row, now, newest_snapshot=newest)
+                        steps.add(change.id, decision)
+                steps.run(session, end_seq=snapshot_seq)
+                outcomes |= zip((change.id for change in chunk), steps.outcomes, strict=True)
+            return [outcomes[change.id] for change in changes]
+
+        return self.database.write(write, self._gate)
 
     def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
         self.table()
-        statements = self.database.statements
-        with self.database.writing() as session:
-            scope = self._scope(now) | {"limit": limit}
-            expired = [
-                EntryRow._make(row) for row in session.rows(statements.select_expired, scope)
-            ]
+
+        def remove(session: Session) -> list[Outcome]:
             snapshot_seq, newest, _ = self._current(session, [])
+            bound = self._scope(now) | {"limit": limit}
             steps = self._steps(now)
-            for row in expired:
-                steps.add(row.id, decide_deletion(row, newest_snapshot=newest))
+            for row in session.rows(self.database.statements.select_expired, bound):
+                expired = EntryRow._make(row)
+                steps.add(expired.id, decide_deletion(expired, newest_snapshot=newest))
             steps.run(session, end_seq=snapshot_seq)
-        return steps.outcomes
+            return steps.outcomes
+
+        return self.database.write(remove, self._gate)
 
     def probe(self, now: datetime) -> None:
         """Use the schedule of deletions, which readers of entries never see."""
@@ -211,10 +221,15 @@ class SQLCatalog(Catalog):
         statements, dialect = self.database.statements, self.database.dialect
         uri = f"{self.table().storage_prefix}/probe-{secrets.token_hex(8)}"
         one = {"uris": dialect.bind_list([uri])}
-        with self.database.writing() as session:
-            session.run(statements.schedule_deletion, {"storage_uri": uri, "scheduled_at": now})
+        row = {"storage_uri": uri, "tenant_id": self.tenant, "scheduled_at": now}
+
+        def use(session: Session) -> list[Row]:
+            session.write_rows(statements.schedule_deletion, [row])
             found = session.rows(statements.select_deletable, one)
             session.run(statements.forget_deletions, one)
+            return found
+
+        found = self.database.write(use)
         if found != [(uri,)]:
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a row")
 
@@ -224,10 +239,12 @@ class SQLCatalog(Catalog):
         return read_indexed(self.database, rows)
 
     def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
-        with self.database.writing() as session:
+        def index(session: Session) -> None:
+            _, _, found = self._current(session, sorted(row.id for row, _ in entries))
             for chunk in in_chunks(entries):
-                _, _, found = self._current(session, [row.id for row, _ in chunk])
                 write_indexed(session, self._steps(self.clock()), chunk, found)
+
+        self.database.write(index, self._gate)
 
     def check_search_index(self, *, repair: bool) -> str | None:
         return check_search_index(self.database, repair=repair)
@@ -235,12 +252,12 @@ class SQLCatalog(Catalog):
     # Payload deletions
 
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
-        found: list[str] = []
+        found: set[str] = set()
         for chunk in in_chunks(uris):
             bound = {"uris": self.database.dialect.bind_list(chunk)}
             rows = self.database.rows(self.database.statements.select_deletable, bound)
-            found += [uri for (uri,) in rows]
-        return found
+            found.update(uri for (uri,) in rows)
+        return [uri for uri in uris if uri in found]
 
     def named_payloads(self, uris: Sequence[str]) -> set[str]:
         named: set[str] = set()
@@ -257,16 +274,19 @@ class SQLCatalog(Catalog):
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: {error}") from error
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
-        with self.database.writing() as session:
-            for chunk in in_chunks(uris):
+        def forget(session: Session) -> None:
+            for chunk in in_chunks(sorted(uris)):
                 bound = {"uris": self.database.dialect.bind_list(chunk)}
                 session.run(self.database.statements.forget_deletions, bound)
 
+        self.database.write(forget)
+
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"
-        bounds = {"prefix": prefix, "prefix_end": prefix_upper_bound(prefix)}
+        bounds = {"prefix": prefix, "prefix_end": prefix_upper_bound(prefix), "after": after}
         rows = self.database.rows(
-            self.database.statements.select_deletions, bounds | {"after": after, "limit": limit}
+            self.database.statements.select_deletions,
+            bounds | {"tenant": self.tenant, "limit": limit},
         )
         return [uri for (uri,) in rows]
 
@@ -287,23 +307,24 @@ class SQLCatalog(Catalog):
 
     def _find_table(self) -> LogicalTable | None:
         row = self.database.row(self.database.statements.select_table, {"table": self.table_name})
-        return None if row is None else LogicalTable(self.table_name, *row)
+        if row is None:
+            return None
+        prefix, *defaults = row
+        return LogicalTable(self.table_name, _prefix_of(self.tenant, prefix), *defaults)
 
     def _make_table(self) -> LogicalTable:
         words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
-        with self.database.writing() as session:
-            session.run(
-                self.database.statements.insert_table,
-                {
-                    "name": self.table_name,
-                    "type": "memory",
-                    "storage_prefix": f"{words}-{secrets.token_hex(6)}",
-                    "inline_threshold": self.inline_threshold,
-                    "language": self.language,
-                    "snapshot_seq": 0,
-                    "created_at": self.clock(),
-                },
-            )
+        row = {
+            "name": self.table_name,
+            "type": "memory",
+            "storage_prefix": f"{words}-{secrets.token_hex(6)}",
+            "inline_threshold": self.inline_threshold,
+            "language": self.language,
+            "snapshot_seq": 0,
+            "created_at": self.clock(),
+        }
+        insert_table = self.database.statements.insert_table
+        self.database.write(lambda session: session.write_rows(insert_table, [row]))
         made = self._find_table()
         if made is None:
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a table")
@@ -320,42 +341,18 @@ class SQLCatalog(Catalog):
                 found[row[0]] = EntryRow._make(row)
         return found
 
-    def _allowed(
-        self, session: Session, question: Question, condition: Filter | None, now: datetime
-    ) -> set[str] | None:
-        """Return the ids that phrases, exclusions and the filter let through; None for all."""
-        if condition is None and not question.phrases and not question.excluded:
-            return None
-        dialect = self.database.dialect
-        compiled = compile_filter(condition, dialect)
-        statement = self.database.statements.select_allowed(
-            compiled.condition,
-            phrases=bool(question.phrases),
-            exclusions=bool(question.excluded),
-        )
-        parameters = self._scope(now) | compiled.parameters
-        parameters["phrases"] = dialect.bind_words(question.phrases, every=True)
-        parameters["exclusions"] = dialect.bind_words(question.excluded, every=False)
-        ids = [entry_id for (entry_id,) in session.rows(statement, parameters)]
-        if condition is None or condition.is_exact:
-            return set(ids)
-        rows = self._rows_of(ids, now, session)
-        return {row.id for row in rows.values() if matches(condition, row.metadata)}
-
     def _current(
         self, session: Session, ids: Sequence[str]
     ) -> tuple[int, int, dict[str, EntryRow]]:
         """Return ``snapshot_seq``, the newest snapshot and the rows of *ids*, expired or not."""
-        rows = session.rows(
-            self.database.statements.select_current,
-            {
-                "tenant": self.tenant,
-                "table": self.table_name,
-                "ids": self.database.dialect.bind_list(ids),
-            },
-        )
-        snapshot_seq, newest_snapshot = rows[0][:2]
-        found = {row[2]: EntryRow._make(row[2:]) for row in rows if row[2] is not None}
+        bound: dict[str, Any] = {"tenant": self.tenant, "table": self.table_name}
+        found: dict[str, EntryRow] = {}
+        snapshot_seq = newest_snapshot = 0
+        for chunk in in_chunks(ids) if ids else [ids]:
+            bound["ids"] = self.database.dialect.bind_list(chunk)
+            rows = session.rows(self.database.statements.select_current, bound)
+            snapshot_seq, newest_snapshot = rows[0][:2]
+            found |= {row[2]: EntryRow._make(row[2:]) for row in rows if row[2] is not None}
         return snapshot_seq, newest_snapshot, found
 
     def _steps(self, now: datetime) -> WriteSteps:
@@ -363,23 +360,10 @@ class SQLCatalog(Catalog):
             self.database.statements, tenant=self.tenant, table=self.table_name, now=now
         )
 
-    def _write_chunk(
-        self, session: Session, changes: Sequence[Put | Removal], now: datetime
-    ) -> list[Outcome]:
-        snapshot_seq, newest, found = self._current(session, [change.id for change in changes])
-        steps = self._steps(now)
-        for change in changes:
-            row = found.get(change.id)
-            if isinstance(change, Put):
-                decision = decide_put(
-                    change, row, now, snapshot_seq=snapshot_seq, newest_snapshot=newest
-                )
-                steps.add(change.id, decision, change.document)
-            else:
-                decision = decide_removal(change, row, now, newest_snapshot=newest)
-                steps.add(change.id, decision)
-        steps.run(session, end_seq=snapshot_seq)
-        return steps.outcomes
+
+def _prefix_of(tenant: str, prefix: str) -> str:
+    """Return where the payloads of *tenant* lie below a table's *prefix*."""
+    return f"{prefix}/{hashlib.sha256(tenant.encode()).hexdigest()[:32]}" if tenant else prefix
 
 
 def _confirm(page: Sequence[Row], condition: Filter | None) -> list[EntryRow]:

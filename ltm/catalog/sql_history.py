@@ -11,6 +11,7 @@ from ltm.catalog.database import IDS_PER_STATEMENT, in_chunks
 from ltm.catalog.history import History, Snapshot
 from ltm.entry import EntryRow
 from ltm.keys import prefix_upper_bound
+from ltm.sql.dialect import Gate
 from ltm.sql.execution import Session
 
 if TYPE_CHECKING:
@@ -25,10 +26,12 @@ class SQLHistory(History):
         self._database = catalog.database
         self._statements = catalog.database.history
         self._scope = {"tenant": catalog.tenant, "table": catalog.table_name}
+        self._gate = Gate(catalog.table_name, is_exclusive=True)
 
     def create(self, name: str, now: datetime) -> Snapshot:
         self._catalog.table()
-        with self._database.writing() as session:
+
+        def create(session: Session) -> Snapshot:
             row = session.row(self._statements.lock_table, self._scope)
             assert row is not None  # noqa: S101 -- the table was made above
             counts = session.rows(
@@ -45,15 +48,17 @@ class SQLHistory(History):
             names = {"tenant_id": self._catalog.tenant, "table_name": self._catalog.table_name}
             session.run(self._statements.insert_snapshot, snapshot._asdict() | names)
             session.run(self._statements.advance, self._scope)
-        return snapshot
+            return snapshot
+
+        return self._database.write(create, self._gate)
 
     def snapshots(self) -> list[Snapshot]:
         rows = self._database.rows(self._statements.select_snapshots, self._scope)
         return [Snapshot._make(row) for row in rows]
 
     def expire(self, snapshot: Snapshot, now: datetime) -> list[str]:
-        freed: list[str] = []
-        with self._database.writing() as session:
+        def expire(session: Session) -> list[str]:
+            freed: list[str] = []
             session.row(self._statements.lock_table, self._scope)
             session.run(self._statements.delete_snapshot, {"id": snapshot.id})
             unseen = self._scope | {"limit": IDS_PER_STATEMENT}
@@ -63,12 +68,15 @@ class SQLHistory(History):
                     [{"id": identity, "begin_seq": begin} for identity, begin, _ in versions],
                 )
                 uris = self._unnamed(session, [uri for _, _, uri in versions if uri is not None])
-                session.run_many(
+                deletion = {"tenant_id": self._catalog.tenant, "scheduled_at": now}
+                session.write_rows(
                     self._database.statements.schedule_deletion,
-                    [{"storage_uri": uri, "scheduled_at": now} for uri in uris],
+                    [deletion | {"storage_uri": uri} for uri in uris],
                 )
                 freed += uris
-        return freed
+            return freed
+
+        return self._database.write(expire, self._gate)
 
     def rows_as_of(
         self, snapshot: Snapshot, prefix: str, after: str, limit: int, *, superseded: bool = False

@@ -45,7 +45,8 @@ def check_search_index(database: Database, *, repair: bool) -> str | None:
     check, rebuild = database.dialect.check_index, database.dialect.rebuild_index
     if check is None or rebuild is None:
         return None
-    with database.writing() as session:
+
+    def see_to(session: Session) -> str | None:
         # Not around the transaction: that it can't begin says nothing of the index.
         try:
             session.command(check)
@@ -53,4 +54,6 @@ def check_search_index(database: Database, *, repair: bool) -> str | None:
             if repair:
                 session.command(rebuild)
             return str(error)
-    return None
+        return None
+
+    return database.write(see_to)

@@ -8,6 +8,7 @@ from typing import Any
 from ltm.catalog.commit import Decision, Outcome
 from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
+from ltm.sql.dialect import ContentionError
 from ltm.sql.execution import Session
 from ltm.sql.statements import Statements
 
@@ -24,12 +25,13 @@ class WriteSteps:
         self._versions: list[str] = []
         self._deletions: list[dict[str, Any]] = []
         self._removed: list[str] = []
-        self._entries: list[dict[str, Any]] = []
+        self._new: list[dict[str, Any]] = []
+        self._changed: list[dict[str, Any]] = []
         self._words: list[dict[str, Any]] = []
         self._wordless: list[str] = []
         self._outdated: list[str] = []
         self._metadata: list[dict[str, Any]] = []
-        self._touched: list[dict[str, Any]] = []
+        self._touched: list[str] = []
 
     def add(self, entry_id: str, decision: Decision, document: Document | None = None) -> None:
         """Take in a *decision* on the row *entry_id*, with the words to be found by."""
@@ -38,14 +40,15 @@ class WriteSteps:
         if decision.keep_version and decision.replaces:
             self._versions.append(entry_id)
         if outcome.freed is not None:
-            self._deletions.append({"storage_uri": outcome.freed, "scheduled_at": self._now})
+            deletion = {"storage_uri": outcome.freed, "scheduled_at": self._now}
+            self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
         if row is None:
             if outcome.deleted:
                 self._removed.append(entry_id)
             return
         fields = row._asdict() | self._scope
         fields["inlined_value"] = fields.pop("inlined_text")
-        self._entries.append(fields)
+        (self._changed if decision.replaces else self._new).append(fields)
         if document is not None:
             words = {"entry_id": entry_id, "text": document.text, "length": document.length}
             self._words.append(words | self._scope)
@@ -59,22 +62,29 @@ class WriteSteps:
                 named | {"path": path, "value": code} for path, code in index_rows(row.metadata)
             ]
         else:
-            self._touched.append({"id": entry_id, "touched_at": row.updated_at})
+            self._touched.append(entry_id)
 
     def run(self, session: Session, *, end_seq: int) -> None:
-        """Run the statements; *end_seq* is the table's ``snapshot_seq`` at this commit."""
+        """Run the statements; *end_seq* is the table's ``snapshot_seq`` at this commit.
+
+        Raises:
+            ContentionError: Another transaction has written one of the new entries first.
+        """
         statements, bind_list = self._statements, self._statements.dialect.bind_list
         if self._versions:
             kept = {"ids": bind_list(self._versions), "end_seq": end_seq}
             session.run(statements.keep_versions, kept)
-        session.run_many(statements.schedule_deletion, self._deletions)
+        session.write_rows(statements.schedule_deletion, self._deletions)
         if self._removed:
             session.run(statements.delete_entries, {"ids": bind_list(self._removed)})
-        session.run_many(statements.upsert_entry, self._entries)
-        session.run_many(statements.upsert_search, self._words)
+        if session.write_rows(statements.insert_entry, self._new) != len(self._new):
+            raise ContentionError("an entry that was not there has been written meanwhile")
+        session.write_rows(statements.upsert_entry, self._changed)
+        session.write_rows(statements.upsert_search, self._words)
         if self._wordless:
             session.run(statements.delete_search, {"ids": bind_list(self._wordless)})
         if self._outdated:
             session.run(statements.delete_metadata, {"ids": bind_list(self._outdated)})
-        session.run_many(statements.insert_metadata, self._metadata)
-        session.run_many(statements.touch_metadata, self._touched)
+        session.write_rows(statements.insert_metadata, self._metadata)
+        if self._touched:
+            session.run(statements.touch_metadata, {"ids": bind_list(self._touched)})

@@ -11,7 +11,7 @@ from typing import Any
 from ltm.backend.base import LTMBackend
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.catalog.base import Catalog, validate_limit
-from ltm.catalog.commit import equivalent_metadata, is_live
+from ltm.catalog.commit import is_live, same_metadata
 from ltm.entry import EntryRow
 from ltm.errors import (
     CatalogUnavailableError,
@@ -161,7 +161,7 @@ class _Target:
             (found.storage_uri is not None or found.inlined_text is not None)
             and found.content_hash == entry.content_hash
             and found.expires_at == entry.expires_at
-            and equivalent_metadata(found.metadata, entry.metadata)
+            and same_metadata(found.metadata, entry.metadata)
         ):
             return _Verdict.UNCHANGED
         is_newer = entry.updated_at is None or found.updated_at > entry.updated_at

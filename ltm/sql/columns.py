@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, String, Text, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    Dialect,
+    Integer,
+    String,
+    Text,
+    TypeDecorator,
+    cast,
+    func,
+    literal_column,
+)
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeEngine, UserDefinedType
 
 from ltm.errors import IntegrityError
 from ltm.hashing import canonical_json, parse
 
 POSTGRESQL = "postgresql"
+
+# A string is taken as a whole, so that what looks like a number in it is none.
+_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+')
 
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 """A generated number. Only as INTEGER is it SQLite's own row number, which VACUUM keeps then."""
@@ -22,6 +39,38 @@ def bytewise(length: int | None) -> TypeEngine[str]:
     """Return text compared by its UTF-8 bytes, at most *length* characters long."""
     plain: TypeEngine[str] = Text() if length is None else String(length)
     return plain.with_variant(postgresql.VARCHAR(length, collation="C"), POSTGRESQL)
+
+
+class _NativeInstant(UserDefinedType[datetime]):
+    """PostgreSQL's own instants, read as UTC whatever the time zone of the session is.
+
+    In a zone ahead of UTC the driver could not even read the last hours of the year 9999.
+    """
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "TIMESTAMP WITH TIME ZONE"
+
+    def column_expression(self, column: ColumnElement[datetime]) -> ColumnElement[Any]:
+        return func.timezone(literal_column("'UTC'"), column)
+
+
+class _NativeJSON(UserDefinedType[str]):
+    """PostgreSQL's own JSON, read and written as text: the driver would parse it its own way."""
+
+    cache_ok = True
+    render_bind_cast = True
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def get_col_spec(self, **_: Any) -> str:
+        return self.name
+
+    def column_expression(self, column: ColumnElement[str]) -> ColumnElement[Any]:
+        return cast(column, Text)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -34,28 +83,18 @@ class UTCDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        native = DateTime(timezone=True) if dialect.name == POSTGRESQL else String(32)
-        return dialect.type_descriptor(native)
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        if value is None or dialect.name == POSTGRESQL:
-            return value
-        return _write_instant(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        if value is None or dialect.name != POSTGRESQL:
-            return _read_instant(value)
-        utc: datetime = value.astimezone(UTC)
-        return utc
+        return _NativeInstant() if dialect.name == POSTGRESQL else String(32)
 
     def bind_processor(self, dialect: Dialect) -> Any:
         # Without the two calls that the base class puts around it: every read binds an instant.
-        return super().bind_processor(dialect) if dialect.name == POSTGRESQL else _write_instant
+        return None if dialect.name == POSTGRESQL else _write_instant
 
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        if dialect.name == POSTGRESQL:
-            return super().result_processor(dialect, coltype)
-        return _read_instant
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002 -- the base class's
+        return _mark_as_utc if dialect.name == POSTGRESQL else _read_instant
+
+
+def _mark_as_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.replace(tzinfo=UTC)
 
 
 def _write_instant(value: datetime | None) -> str | None:
@@ -76,6 +115,19 @@ def _read_instant(text: str | None) -> datetime | None:
         raise IntegrityError(f"catalog row: {error}") from error
 
 
+def spell_out(text: str) -> str:
+    """Return JSON *text* whose large floats stay floats in JSONB.
+
+    JSONB keeps a number as a decimal: of ``1e+16`` it makes an integer, of ``10000000000000000.0``
+    it doesn't.
+    """
+    return _LARGE_FLOAT.sub(_spell_out, text) if "e+" in text else text
+
+
+def _spell_out(token: re.Match[str]) -> str:
+    return token[0] if token[0][0] == '"' else f"{Decimal(token[0]):f}.0"
+
+
 class JSONText(TypeDecorator[str]):
     """The text of a JSON value, kept to the letter: JSONB would drop ``-0.0`` and refuse NUL."""
 
@@ -83,8 +135,7 @@ class JSONText(TypeDecorator[str]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        native = postgresql.JSON() if dialect.name == POSTGRESQL else Text()
-        return dialect.type_descriptor(native)
+        return _NativeJSON("JSON") if dialect.name == POSTGRESQL else Text()
 
 
 class JSONDocument(TypeDecorator[dict[str, Any]]):
@@ -94,21 +145,15 @@ class JSONDocument(TypeDecorator[dict[str, Any]]):
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        native = postgresql.JSONB() if dialect.name == POSTGRESQL else Text()
-        return dialect.type_descriptor(native)
+        return _NativeJSON("JSONB") if dialect.name == POSTGRESQL else Text()
 
     def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
-        return value if value is None or dialect.name == POSTGRESQL else canonical_json(value)
+        if value is None:
+            return None
+        text = canonical_json(value)
+        return spell_out(text) if dialect.name == POSTGRESQL else text
 
-    def process_result_value(self, value: Any, dialect: Dialect) -> dict[str, Any] | None:
-        if value is None or dialect.name != POSTGRESQL:
-            return _read_document(value)
-        document: dict[str, Any] = value
-        return document
-
-    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
-        if dialect.name == POSTGRESQL:
-            return super().result_processor(dialect, coltype)
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002 -- the base class's
         return _read_document
 
 

@@ -2,119 +2,67 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
 
 from sqlalchemy import (
+    ARRAY,
+    BigInteger,
     ColumnElement,
     Connection,
+    DateTime,
     Dialect,
     Integer,
     Select,
     String,
     Table,
+    Text,
+    and_,
+    any_,
     bindparam,
+    cast,
     column,
+    exists,
     func,
     literal_column,
     select,
     table,
 )
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.sql.dml import Insert
+from sqlalchemy.types import TypeEngine
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError
+from ltm.sql.columns import JSONDocument, JSONText, UTCDateTime, spell_out
+from ltm.sql.dialect import (
+    BrokenConnectionError,
+    ConnectionLostError,
+    ContentionError,
+    Gate,
+    SQLDialect,
+)
 from ltm.sql.models import EntrySearchModel
 
 _FULL_TEXT = table("ltm_entry_fts", column("rowid", Integer))
 _WORDS = table(
     "ltm_entry_fts_words", column("term", String), column("doc", Integer), column("offset", Integer)
 )
+_VECTOR: ColumnElement[Any] = literal_column("ltm_entry_search.words")
+_SIMPLE: ColumnElement[Any] = literal_column("'simple'::regconfig")
 
+_RECORD_TYPES: dict[type, TypeEngine[Any]] = {
+    BigInteger: BigInteger(),
+    Integer: Integer(),
+    UTCDateTime: DateTime(timezone=True),
+    JSONDocument: postgresql.JSONB(),
+}
+"""Of what is not text, as it is read from JSON."""
 
-class SQLDialect(ABC):
-    """How one database says what SQLAlchemy has no common word for."""
-
-    name: ClassVar[str]
-    begin_read: ClassVar[str]
-    """Begins a transaction whose statements all see one state."""
-    begin_write: ClassVar[str]
-    """Begins a transaction that may write; waits here, not at its first write, for its turn."""
-    search_ddl: ClassVar[tuple[str, ...]]
-    """What the models cannot say of the full-text index, run after their tables are made."""
-
-    @abstractmethod
-    def sqlalchemy(self) -> Dialect:
-        """Return SQLAlchemy's dialect, whose SQL takes parameters by position."""
-
-    @abstractmethod
-    def upsert(
-        self,
-        target: Table,
-        columns: Sequence[str],
-        *,
-        keys: Sequence[str],
-        changed: Sequence[str],
-        unless_equal: str | None = None,
-    ) -> Insert:
-        """Return INSERT of *columns* that, where *keys* are there, sets its *changed* columns.
-
-        With *unless_equal* a row in which that column is the same already stays untouched.
-        """
-
-    @abstractmethod
-    def insert_new(self, target: Table) -> Insert:
-        """Return INSERT that leaves a row that is there as it is."""
-
-    @abstractmethod
-    def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        """Return whether *value* is in the list bound as one parameter *name*."""
-
-    @abstractmethod
-    def bind_list(self, values: Sequence[str]) -> Any:
-        """Return the parameter for :meth:`is_among`."""
-
-    @abstractmethod
-    def begin_now(self, connection: Connection) -> None:
-        """Begin the transaction of *connection* in the database if only SQLAlchemy has begun."""
-
-    @abstractmethod
-    def lock_schema(self, connection: Connection) -> None:
-        """Let one process at a time see to the schema, until the transaction ends."""
-
-    @abstractmethod
-    def has_table(self) -> Select[Any]:
-        """Select a row if there is a table ``name``."""
-
-    @abstractmethod
-    def postings(self) -> Select[Any]:
-        """Select term, entry id, length and frequency for words among the list ``terms``.
-
-        To be narrowed to a table by conditions on ``ltm_entry_search``, grouped already.
-        """
-
-    @abstractmethod
-    def holds_words(self, name: str) -> ColumnElement[bool]:
-        """Return whether a search row matches the words that :meth:`bind_words` bound as *name*."""
-
-    @abstractmethod
-    def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:
-        """Return the parameter for :meth:`holds_words`: each sequence a phrase of index words."""
-
-    @abstractmethod
-    def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        """Return whether *value* has the text bound as *name* in it, with case."""
-
-    check_index: ClassVar[str | None]
-    """Fails where the full-text index disagrees with the words; None where it can't."""
-    rebuild_index: ClassVar[str | None]
-    """Makes the full-text index anew from the words."""
-
-    @abstractmethod
-    def translate(self, error: Exception, where: str) -> LTMError:
-        """Return what a driver's *error* means to a caller; *where* names the catalog."""
+_CONTENTION = ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 
 class SQLiteDialect(SQLDialect):
@@ -122,7 +70,7 @@ class SQLiteDialect(SQLDialect):
 
     name = "sqlite"
     begin_read = "BEGIN"
-    begin_write = "BEGIN IMMEDIATE"
+    makes_own_schema = True
     search_ddl = (
         # The words come analysed: the tokenizer must only split at spaces.
         "CREATE VIRTUAL TABLE ltm_entry_fts USING fts5(text, content='ltm_entry_search', "
@@ -148,6 +96,15 @@ class SQLiteDialect(SQLDialect):
     check_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts, rank) VALUES ('integrity-check', 1)"
     rebuild_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts) VALUES ('rebuild')"
 
+    def begin_write(self, gate: Gate | None) -> str:  # noqa: ARG002 -- writers take turns anyway
+        return "BEGIN IMMEDIATE"
+
+    def enter(self, gate: Gate) -> None:  # noqa: ARG002 -- there is nothing to wait for
+        return None
+
+    def command(self, connection: Any, text: str) -> None:
+        connection.execute(text)
+
     def sqlalchemy(self) -> Dialect:
         return sqlite.dialect(paramstyle="qmark")
 
@@ -172,8 +129,12 @@ class SQLiteDialect(SQLDialect):
             where=differs,
         )
 
-    def insert_new(self, target: Table) -> Insert:
-        return sqlite.insert(target).on_conflict_do_nothing()
+    def insert_new(self, target: Table, columns: Sequence[str]) -> Insert:
+        values: dict[str, Any] = {name: bindparam(name) for name in columns}
+        return sqlite.insert(target).values(values).on_conflict_do_nothing()
+
+    def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        return rows
 
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         items = func.json_each(bindparam(name, type_=String)).table_valued("value")
@@ -185,16 +146,10 @@ class SQLiteDialect(SQLDialect):
     def begin_now(self, connection: Connection) -> None:
         # An engine that was handed in leaves it to the driver to begin, which does so too late.
         if not getattr(connection.connection.driver_connection, "in_transaction", False):
-            connection.exec_driver_sql(self.begin_write)
+            connection.exec_driver_sql(self.begin_write(None))
 
     def lock_schema(self, connection: Connection) -> None:
         self.begin_now(connection)
-
-    def has_table(self) -> Select[Any]:
-        catalog = table("sqlite_master", column("type", String), column("name", String))
-        return select(catalog.c.name).where(
-            catalog.c.type == "table", catalog.c.name == bindparam("name")
-        )
 
     def postings(self) -> Select[Any]:
         # From the index alone: the texts stay unread. Lengths are beside the words of a document.
@@ -212,7 +167,7 @@ class SQLiteDialect(SQLDialect):
             .group_by(_WORDS.c.term, _WORDS.c.doc)
         )
 
-    def holds_words(self, name: str) -> ColumnElement[bool]:
+    def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:  # noqa: ARG002 -- see bind_words
         match = literal_column("ltm_entry_fts", String).op("MATCH")(bindparam(name, type_=String))
         found = select(_FULL_TEXT.c.rowid).where(match)
         return EntrySearchModel.__table__.c.document_id.in_(found)
@@ -224,11 +179,171 @@ class SQLiteDialect(SQLDialect):
     def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         return func.instr(value, bindparam(name, type_=String)) > 0
 
+    def is_missing_table(self, error: Exception) -> bool:
+        return "no such table" in str(error)
+
     def translate(self, error: Exception, where: str) -> LTMError:
         if "Could not decode to UTF-8" in str(error):
             return IntegrityError(f"catalog {where}: {error}")
         return CatalogUnavailableError(f"catalog {where}: {error}")
 
 
-DIALECTS: dict[str, SQLDialect] = {each.name: each for each in (SQLiteDialect(),)}
+class PostgreSQLDialect(SQLDialect):
+    """PostgreSQL 12 or newer, through psycopg 3."""
+
+    name = "postgresql"
+    begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    makes_own_schema = False
+    search_ddl = (
+        "ALTER TABLE ltm_entry_search "
+        "ADD COLUMN words tsvector GENERATED ALWAYS AS (to_tsvector('simple', text)) STORED",
+        "CREATE INDEX ix_ltm_entry_search_words ON ltm_entry_search USING gin (words)",
+    )
+    # The index is made of the words by PostgreSQL itself.
+    check_index = None
+    rebuild_index = None
+
+    def begin_write(self, gate: Gate | None) -> str:
+        # READ COMMITTED: a statement after a lock sees what was committed while it waited.
+        begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+        return begin if gate is None else f"{begin}; {self.enter(gate)}"
+
+    def enter(self, gate: Gate) -> str:
+        # In a statement of its own: the next one's view of the data is newer than the lock. Row
+        # locks alone would let a stream of writers keep a snapshot waiting for ever.
+        digest = hashlib.sha256(f"ltm:{gate.table}".encode()).digest()
+        number = int.from_bytes(digest[:8], signed=True)
+        return f"SELECT pg_advisory_xact_lock{'' if gate.is_exclusive else '_shared'}({number})"
+
+    def command(self, connection: Any, text: str) -> None:
+        connection.execute(text, prepare=False)
+
+    def sqlalchemy(self) -> Dialect:
+        dialect: Dialect = psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's
+        return dialect
+
+    def upsert(
+        self,
+        target: Table,
+        columns: Sequence[str],
+        *,
+        keys: Sequence[str],
+        changed: Sequence[str],
+        unless_equal: str | None = None,
+    ) -> Insert:
+        statement = self._insert(target, columns)
+        differs = (
+            None
+            if unless_equal is None
+            else target.c[unless_equal].is_distinct_from(statement.excluded[unless_equal])
+        )
+        return statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in changed},
+            where=differs,
+        )
+
+    def insert_new(self, target: Table, columns: Sequence[str]) -> Insert:
+        return self._insert(target, columns).on_conflict_do_nothing()
+
+    def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        if not rows:
+            return []
+        return [{"rows": spell_out(json.dumps(rows, default=datetime.isoformat))}]
+
+    def _insert(self, target: Table, columns: Sequence[str]) -> postgresql.Insert:
+        """Return INSERT of all rows of one JSON text: a single statement, whatever their number."""
+        types = {name: _RECORD_TYPES.get(type(target.c[name].type), Text()) for name in columns}
+        rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSONB))
+        record = rows.table_valued(
+            *(column(name, kind) for name, kind in types.items()), name="given"
+        ).render_derived(with_types=True)
+        values = [
+            cast(record.c[name], postgresql.JSON)
+            if isinstance(target.c[name].type, JSONText)
+            else record.c[name]
+            for name in columns
+        ]
+        return postgresql.insert(target).from_select(list(columns), select(*values))
+
+    def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+        return value == any_(bindparam(name, type_=ARRAY(Text)))
+
+    def bind_list(self, values: Sequence[str]) -> list[str]:
+        return list(values)
+
+    def begin_now(self, connection: Connection) -> None:
+        """Nothing to do: the driver begins with the first statement, which is soon enough."""
+
+    def lock_schema(self, connection: Connection) -> None:
+        connection.exec_driver_sql(
+            "SELECT pg_advisory_xact_lock(hashtextextended('ltm schema', 0))"
+        )
+
+    def postings(self) -> Select[Any]:
+        search = EntrySearchModel.__table__
+        terms = func.unnest(bindparam("terms", type_=ARRAY(Text)))
+        asked = terms.table_valued("term", name="asked").render_derived()
+        term = asked.c.term
+        # Counted in the text: a tsvector keeps no more than 255 positions of a word. Spaces are
+        # doubled so that each word has two of its own.
+        padded = func.concat("  ", func.replace(search.c.text, " ", "  "), "  ")
+        without = func.replace(padded, func.concat(" ", term, " "), "")
+        gone = func.length(padded) - func.length(without)
+        return (
+            select(
+                term,
+                search.c.entry_id,
+                search.c.length,
+                (gone // (func.length(term) + 2)).label("frequency"),
+            )
+            .select_from(asked)
+            .join(search, _VECTOR.op("@@")(func.plainto_tsquery(_SIMPLE, term)))
+        )
+
+    def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:
+        search = EntrySearchModel.__table__
+        given = bindparam(name, type_=Text)
+        lines = func.string_to_array(given, func.chr(10))
+        phrases = func.unnest(lines).table_valued("phrase", name="asked").render_derived()
+        position = func.strpos(
+            func.concat(" ", search.c.text, " "), func.concat(" ", phrases.c.phrase, " ")
+        )
+        if not every:
+            return exists(select(phrases.c.phrase).where(position > 0))
+        # The index finds documents with all the words; positions in it end at 16,383.
+        return and_(
+            _VECTOR.op("@@")(func.plainto_tsquery(_SIMPLE, given)),
+            ~exists(select(phrases.c.phrase).where(position == 0)),
+        )
+
+    def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:  # noqa: ARG002 -- see holds_words
+        return "\n".join(" ".join(words) for words in sequences)
+
+    def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+        return func.strpos(value, bindparam(name, type_=Text)) > 0
+
+    def is_missing_table(self, error: Exception) -> bool:
+        return getattr(error, "sqlstate", None) == "42P01"
+
+    def translate(self, error: Exception, where: str) -> LTMError:
+        from psycopg import InterfaceError, OperationalError
+
+        # SQLAlchemy's own errors wrap the driver's.
+        original = getattr(error, "orig", None) or error
+        sqlstate = getattr(original, "sqlstate", None) or ""
+        message = f"catalog {where}: {original}"
+        if sqlstate in _CONTENTION:
+            return ContentionError(message)
+        is_broken = not sqlstate and isinstance(original, OperationalError | InterfaceError)
+        if is_broken or sqlstate.startswith(("08", "57P")):
+            return ConnectionLostError(message)
+        if sqlstate == "57014":  # query_canceled, of which our own timeout is one
+            return BrokenConnectionError(message)
+        return CatalogUnavailableError(message)
+
+
+DIALECTS: dict[str, SQLDialect] = {
+    each.name: each for each in (SQLiteDialect(), PostgreSQLDialect())
+}
 """By SQLAlchemy's name of the dialect."""

@@ -16,11 +16,13 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from math import inf
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.pool import NullPool, Pool, StaticPool
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.pool import NullPool, Pool, PoolProxiedConnection, StaticPool
 
 from ltm.errors import CatalogUnavailableError, ClosedError
 
@@ -184,24 +186,31 @@ class SharedMemoryPool(DriverPool):
 class EnginePool(DriverPool):
     """The pool of a SQLAlchemy engine that somebody handed in; closing leaves the engine alone."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, where: str | None = None) -> None:
         self.error = engine.dialect.loaded_dbapi.Error
-        self.where = engine.url.render_as_string(hide_password=True)
+        self.where = engine.url.render_as_string(hide_password=True) if where is None else where
         self._engine = engine
+        # sqlite3 begins only before a write, and so leaves our own BEGIN alone.
+        self._begins_by_itself = engine.dialect.name != "sqlite"
         self._closed = False
 
-    def acquire(self) -> Any:
+    def acquire(self) -> PoolProxiedConnection:
         if self._closed:
             raise ClosedError(f"catalog {self.where} is closed")
         try:
-            return self._engine.raw_connection()
-        except self.error as error:
+            connection = self._engine.raw_connection()
+        except (self.error, PoolTimeoutError) as error:
             raise CatalogUnavailableError(f"catalog {self.where}: {error}") from error
+        if self._begins_by_itself:
+            connection.driver_connection.autocommit = True  # type: ignore[union-attr]  # the driver's
+        return connection
 
-    def release(self, connection: Any) -> None:
+    def release(self, connection: PoolProxiedConnection) -> None:
+        if self._begins_by_itself:
+            connection.driver_connection.autocommit = False  # type: ignore[union-attr]  # the driver's
         connection.close()
 
-    def discard(self, connection: Any) -> None:
+    def discard(self, connection: PoolProxiedConnection) -> None:
         connection.invalidate()
 
     def make_durable(self) -> None:
@@ -273,13 +282,21 @@ def _enter_log_mode(connection: sqlite3.Connection, busy_timeout: float) -> str:
 
 
 def open_engine(url: str) -> Engine:
-    """Return an engine for *url* with the settings that ``ltm`` relies on, to run migrations."""
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, poolclass=NullPool)
-    return SQLitePool(
-        parsed.database or ":memory:", durability="normal", busy_timeout=BUSY_TIMEOUT
-    ).engine()
+    """Return an engine for *url* with the settings that ``ltm`` relies on, to run migrations.
+
+    Raises:
+        ValidationError: *url* is neither SQLite's nor PostgreSQL's.
+    """
+    if url.startswith("sqlite:"):
+        path = make_url(url).database or ":memory:"
+        return SQLitePool(path, durability="normal", busy_timeout=BUSY_TIMEOUT).engine()
+    from ltm.sql.addresses import parse_address
+    from ltm.sql.postgres import connector, open_postgres
+
+    address = parse_address(url)
+    # A migration may wait long for others to finish theirs.
+    connect = connector(address, connect_timeout=10, statement_timeout=inf, prepares=False)
+    return open_postgres(connect, poolclass=NullPool)
 
 
 def _autocommit_engine(creator: Callable[[], sqlite3.Connection], pool: type[Pool]) -> Engine:

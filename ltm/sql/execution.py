@@ -7,7 +7,7 @@ machinery would cost several times the statement.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import Dialect
@@ -16,7 +16,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import SelectBase
 
 if TYPE_CHECKING:
-    from ltm.sql.dialects import SQLDialect
+    from ltm.sql.dialect import SQLDialect
 
 Processor = Callable[[Any], Any]
 Row = tuple[Any, ...]
@@ -30,11 +30,13 @@ class CompiledStatement:
 
     __slots__ = ("_binders", "_constants", "_readers", "text")
 
-    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
-        compiled = cast(
-            SQLCompiler,
-            statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True}),
-        )
+    def __init__(
+        self, statement: ClauseElement, dialect: Dialect, schema: str | None = None
+    ) -> None:
+        options: dict[str, Any] = {"compile_kwargs": {"render_postcompile": True}}
+        if schema is not None:
+            options |= {"schema_translate_map": {None: schema}, "render_schema_translate": True}
+        compiled = cast(SQLCompiler, statement.compile(dialect=dialect, **options))
         self.text = str(compiled)
         names = compiled.positiontup if compiled.positional else list(compiled.binds)
         self._constants: Mapping[str, Any] = {
@@ -77,6 +79,7 @@ class HasDialect(Protocol):
     """What :class:`CompiledOnce` needs to know of its owner."""
 
     dialect: SQLDialect
+    schema: str | None
 
 
 class CompiledOnce:
@@ -90,7 +93,8 @@ class CompiledOnce:
         self._name = name
 
     def __get__(self, instance: HasDialect, owner: type) -> CompiledStatement:
-        compiled = CompiledStatement(self._build(instance), instance.dialect.sqlalchemy())
+        statement = self._build(instance)
+        compiled = CompiledStatement(statement, instance.dialect.sqlalchemy(), instance.schema)
         instance.__dict__[self._name] = compiled
         return compiled
 
@@ -98,8 +102,9 @@ class CompiledOnce:
 class ShapedStatements:
     """Statements that come in many shapes, the latest of them kept compiled."""
 
-    def __init__(self, dialect: Dialect) -> None:
+    def __init__(self, dialect: Dialect, schema: str | None) -> None:
         self._dialect = dialect
+        self._schema = schema
         self._compiled: dict[Hashable, CompiledStatement] = {}
 
     def get(self, shape: Hashable, build: Callable[[], ClauseElement]) -> CompiledStatement:
@@ -108,7 +113,7 @@ class ShapedStatements:
         if found is None:
             if len(self._compiled) >= MAX_SHAPES:
                 self._compiled.clear()
-            found = CompiledStatement(build(), self._dialect)
+            found = CompiledStatement(build(), self._dialect, self._schema)
             self._compiled[shape] = found
         return found
 
@@ -119,10 +124,11 @@ class Session:
     The connection is one of sqlite3 or psycopg, which run statements without a cursor of one's own.
     """
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "dialect")
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, dialect: SQLDialect) -> None:
         self._connection = connection
+        self.dialect = dialect
 
     def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return every row that *statement* answers."""
@@ -140,15 +146,21 @@ class Session:
         cursor = self._connection.execute(statement.text, statement.bind(parameters))
         return int(cursor.rowcount)
 
+    def write_rows(self, statement: CompiledStatement, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Run an INSERT of the dialect's with all of *rows* and return how many it wrote."""
+        return self.run_many(statement, self.dialect.bind_rows(rows))
+
     def run_many(
         self, statement: CompiledStatement, parameters: Iterable[Mapping[str, Any]]
-    ) -> None:
+    ) -> int:
         """Run *statement* once for each of *parameters*, in one call of the driver."""
         arguments = [statement.bind(each) for each in parameters]
         if not arguments:
-            return
-        self._connection.cursor().executemany(statement.text, arguments)
+            return 0
+        cursor = self._connection.cursor()
+        cursor.executemany(statement.text, arguments)
+        return int(cursor.rowcount)
 
     def command(self, text: str) -> None:
         """Run transaction control such as ``BEGIN``."""
-        self._connection.execute(text)
+        self.dialect.command(self._connection, text)

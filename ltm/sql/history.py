@@ -33,16 +33,17 @@ from sqlalchemy.sql.dml import Insert
 
 from ltm.sql.clauses import ENTRIES, ROW_COLUMNS, SNAPSHOTS, TABLES, VERSIONS, in_scope
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialects import SQLDialect
+from ltm.sql.dialect import SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
 
 
 class HistoryStatements:
     """Every statement about snapshots, each compiled once for one dialect."""
 
-    def __init__(self, dialect: SQLDialect) -> None:
+    def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
         self.dialect = dialect
-        self._shaped = ShapedStatements(dialect.sqlalchemy())
+        self.schema = schema
+        self._shaped = ShapedStatements(dialect.sqlalchemy(), schema)
 
     @CompiledOnce
     def lock_table(self) -> Select[Any]:

@@ -6,6 +6,8 @@ The revision is read with one statement; Alembic is imported only when there is 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from sqlalchemy import (
@@ -16,10 +18,12 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     String,
     Table,
+    func,
     insert,
     inspect,
     select,
 )
+from sqlalchemy.schema import CreateSchema
 
 from ltm.errors import SchemaOutOfDateError
 from ltm.sql.dialects import DIALECTS
@@ -28,7 +32,7 @@ from ltm.sql.models import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in the migrations; a test holds it equal to what Alembic finds there."""
 
 VERSION_TABLE = "ltm_alembic_version"
@@ -53,11 +57,18 @@ def migrations_directory() -> str:
     )
 
 
-def current_revision(connection: Connection) -> str | None:
+def current_revision(connection: Connection, schema: str | None = None) -> str | None:
     """Return the revision that the database is at, or None where it has no schema."""
-    if not inspect(connection).has_table(VERSION_TABLE):
+    if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
-    return connection.scalar(select(VERSION.c.version_num))
+    options = {"schema_translate_map": {None: schema}}
+    return connection.scalar(select(VERSION.c.version_num), execution_options=options)
+
+
+def out_of_date(revision: str | None) -> SchemaOutOfDateError:
+    """Return the error for a database that is at *revision* and not to be upgraded unasked."""
+    remedy = "run 'ltm db upgrade' or 'alembic upgrade head', or set auto_migrate"
+    return SchemaOutOfDateError(revision, HEAD, remedy)
 
 
 def create_schema(connection: Connection) -> None:
@@ -72,27 +83,51 @@ def create_schema(connection: Connection) -> None:
     connection.execute(insert(VERSION).values(version_num=HEAD))
 
 
-def ensure_schema(engine: Engine) -> None:
+def ensure_schema(engine: Engine, schema: str | None = None) -> None:
     """Make the schema where there is none and upgrade an older one, in one transaction.
 
     Processes that start at once wait for the first of them and then find the work done.
+
+    Args:
+        engine: Connects to the database.
+        schema: PostgreSQL's schema for the tables, made if it isn't there; None for the first that
+            the connections look in.
 
     Raises:
         SchemaOutOfDateError: The database is at a revision that this library doesn't know.
     """
     with engine.begin() as connection:
-        ensure_schema_within(connection)
+        ensure_schema_within(connection, schema)
 
 
-def ensure_schema_within(connection: Connection) -> None:
+def ensure_schema_within(connection: Connection, schema: str | None = None) -> None:
     """Do the same within the transaction of *connection*, which somebody else ends."""
-    DIALECTS[connection.dialect.name].lock_schema(connection)
-    revision = current_revision(connection)
-    if revision is None:
-        create_schema(connection)
-    elif revision != HEAD:
-        _require_known(revision)
-        upgrade(connection)
+    dialect = DIALECTS[connection.dialect.name]
+    dialect.lock_schema(connection)
+    with working_in(connection, schema):
+        revision = current_revision(connection)
+        if revision is None and dialect.makes_own_schema:
+            # All at once and without Alembic, whose import would cost more than the schema.
+            create_schema(connection)
+        elif revision != HEAD:
+            if revision is not None:
+                _require_known(revision)
+            upgrade(connection)
+
+
+@contextmanager
+def working_in(connection: Connection, schema: str | None) -> Iterator[None]:
+    """Let names without a schema mean those in *schema*, made if it isn't there; None for as is."""
+    if schema is None:
+        yield
+        return
+    connection.execute(CreateSchema(schema, if_not_exists=True))
+    before = connection.scalar(select(func.current_setting("search_path")))
+    quoted = connection.dialect.identifier_preparer.quote(schema)
+    connection.execute(select(func.set_config("search_path", quoted, True)))
+    yield
+    # For this transaction only, and only for the work in it that is ours.
+    connection.execute(select(func.set_config("search_path", before, True)))
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
@@ -109,15 +144,15 @@ def downgrade(connection: Connection, revision: str) -> None:
     command.downgrade(_config(connection), revision)
 
 
-def upgrade_sql(url: str) -> str:
-    """Return the SQL of all migrations for the database that *url* names, without connecting."""
+def upgrade_sql(dialect_name: str, schema: str | None = None) -> str:
+    """Return the SQL of all migrations for a dialect of SQLAlchemy's, without connecting."""
     from io import StringIO
 
     from alembic import command
 
     buffer = StringIO()
     config = _config(None, buffer)
-    config.attributes["url"] = url
+    config.attributes |= {"dialect": dialect_name, "schema": schema}
     command.upgrade(config, "head", sql=True)
     return buffer.getvalue()
 

@@ -25,8 +25,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from ltm.sql.columns import POSTGRESQL, BigId, JSONDocument, JSONText, UTCDateTime, bytewise
 
-ENTRY_ID = String(64)
-NAME = String(200)
+ENTRY_ID = bytewise(64)
+NAME = bytewise(200)
 
 
 class Base(DeclarativeBase):
@@ -146,7 +146,7 @@ class SnapshotModel(Base):
     """A named point of one logical table to which reads can go back."""
 
     __tablename__ = "ltm_snapshots"
-    __table_args__ = (UniqueConstraint("table_name", "seq"),)
+    __table_args__ = (UniqueConstraint("tenant_id", "table_name", "seq"),)
 
     id: Mapped[str] = mapped_column(ENTRY_ID, primary_key=True)
     name: Mapped[str] = mapped_column(NAME)
@@ -164,6 +164,7 @@ class PayloadDeletionModel(Base):
     __tablename__ = "ltm_payload_deletions"
 
     storage_uri: Mapped[str] = mapped_column(bytewise(None), primary_key=True)
+    tenant_id: Mapped[str] = mapped_column(NAME)
     scheduled_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 

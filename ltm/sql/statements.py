@@ -20,6 +20,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    true,
     tuple_,
     union,
     update,
@@ -31,6 +32,7 @@ from ltm.sql.clauses import (
     ENTRIES,
     ENTRY_COLUMNS,
     METADATA,
+    ROW_COLUMNS,
     SEARCH,
     SNAPSHOTS,
     TABLES,
@@ -41,7 +43,7 @@ from ltm.sql.clauses import (
     is_live,
 )
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialects import SQLDialect
+from ltm.sql.dialect import SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
 from ltm.sql.migrate import VERSION
 
@@ -49,16 +51,12 @@ from ltm.sql.migrate import VERSION
 class Statements:
     """Every statement of a SQL catalog, each compiled once for one dialect."""
 
-    def __init__(self, dialect: SQLDialect) -> None:
+    def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
         self.dialect = dialect
-        self._shaped = ShapedStatements(dialect.sqlalchemy())
+        self.schema = schema
+        self._shaped = ShapedStatements(dialect.sqlalchemy(), schema)
 
     # Schema and logical tables
-
-    @CompiledOnce
-    def has_table(self) -> Select[Any]:
-        """A row if there is a table ``name``."""
-        return self.dialect.has_table()
 
     @CompiledOnce
     def select_revision(self) -> Select[Any]:
@@ -66,9 +64,25 @@ class Statements:
         return select(VERSION.c.version_num)
 
     @CompiledOnce
+    def assume(self) -> Select[Any]:
+        """Take on ``role`` and ``claims`` until the transaction ends, as PostgREST does."""
+        return select(
+            func.set_config("role", bindparam("role"), true()),
+            func.set_config("request.jwt.claims", bindparam("claims"), true()),
+        )
+
+    @CompiledOnce
+    def select_identity(self) -> Select[Any]:
+        """The role and the claims that the transaction has now."""
+        return select(
+            func.current_setting("role"),
+            func.coalesce(func.current_setting("request.jwt.claims", true()), ""),
+        )
+
+    @CompiledOnce
     def insert_table(self) -> Insert:
         """Make a logical table unless it is there."""
-        return self.dialect.insert_new(TABLES)
+        return self.dialect.insert_new(TABLES, [column.name for column in TABLES.c])
 
     @CompiledOnce
     def select_table(self) -> Select[Any]:
@@ -162,10 +176,11 @@ class Statements:
 
     @CompiledOnce
     def select_current(self) -> Select[Any]:
-        """Snapshot counters of ``table`` beside its rows among ``ids``, expired ones too.
+        """Snapshot counters of ``table`` beside its rows among ``ids``, expired ones too; locked.
 
         There is always a row: where no entry is found its columns are NULL. The counters are the
-        table's ``snapshot_seq`` and the newest snapshot that still exists, -1 without one.
+        table's ``snapshot_seq`` and the newest snapshot that still exists, -1 without one. The rows
+        are locked in the order of their ids, so that no two writers wait for one another.
         """
         newest = (
             select(func.coalesce(func.max(SNAPSHOTS.c.seq), -1))
@@ -175,16 +190,32 @@ class Statements:
             )
             .scalar_subquery()
         )
-        return (
-            select(TABLES.c.snapshot_seq, newest, *ENTRY_COLUMNS)
-            .select_from(TABLES)
-            .outerjoin(ENTRIES, self.dialect.is_among(ENTRIES.c.id, "ids"))
+        counters = (
+            select(TABLES.c.snapshot_seq, newest.label("newest"))
             .where(TABLES.c.name == bindparam("table"))
+            .with_for_update(read=True, of=TABLES)
+            .cte("counters")
+        )
+        found = (
+            select(*ENTRIES.c)
+            .where(self.dialect.is_among(ENTRIES.c.id, "ids"))
+            .order_by(ENTRIES.c.id)
+            .with_for_update()
+            .cte("found")
+        )
+        columns = (found.c[name] for name in ROW_COLUMNS)
+        return select(counters.c.snapshot_seq, counters.c.newest, *columns).select_from(
+            counters.outerjoin(found, true())
         )
 
     @CompiledOnce
+    def insert_entry(self) -> Insert:
+        """Write an entry unless its id is there."""
+        return self.dialect.insert_new(ENTRIES, [column.name for column in ENTRIES.c])
+
+    @CompiledOnce
     def upsert_entry(self) -> Insert:
-        """Write an entry; every column but its identity is replaced."""
+        """Write an entry that is there; every column but its identity is replaced."""
         columns = [column.name for column in ENTRIES.c]
         identity = {"id", "tenant_id", "table_name", "key"}
         changed = [name for name in columns if name not in identity]
@@ -208,8 +239,8 @@ class Statements:
 
     @CompiledOnce
     def insert_metadata(self) -> Insert:
-        """Write one row of an entry's metadata."""
-        return insert(METADATA)
+        """Write rows of entries' metadata."""
+        return self.dialect.insert_new(METADATA, [column.name for column in METADATA.c])
 
     @CompiledOnce
     def delete_metadata(self) -> Delete:
@@ -218,11 +249,16 @@ class Statements:
 
     @CompiledOnce
     def touch_metadata(self) -> Update:
-        """Carry an entry's new ``updated_at`` into its metadata rows."""
+        """Carry the new ``updated_at`` of the entries ``ids`` into their metadata rows."""
+        updated_at = (
+            select(ENTRIES.c.updated_at)
+            .where(ENTRIES.c.id == METADATA.c.entry_id)
+            .scalar_subquery()
+        )
         return (
             update(METADATA)
-            .where(METADATA.c.entry_id == bindparam("id"))
-            .values(updated_at=bindparam("touched_at", type_=UTCDateTime))
+            .where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
+            .values(updated_at=updated_at)
         )
 
     @CompiledOnce
@@ -242,12 +278,13 @@ class Statements:
 
     @CompiledOnce
     def select_expired(self) -> Select[Any]:
-        """Up to ``limit`` expired entries, those that expired first coming first."""
+        """Up to ``limit`` expired entries that are not locked, the earliest first; locks them."""
         return (
             select(*ENTRY_COLUMNS)
             .where(in_scope(ENTRIES), has_expired())
             .order_by(ENTRIES.c.expires_at)
             .limit(bindparam("limit", type_=Integer))
+            .with_for_update(skip_locked=True)
         )
 
     @CompiledOnce
@@ -274,7 +311,7 @@ class Statements:
     @CompiledOnce
     def schedule_deletion(self) -> Insert:
         """Remember that a payload is to be deleted."""
-        return self.dialect.insert_new(DELETIONS)
+        return self.dialect.insert_new(DELETIONS, [column.name for column in DELETIONS.c])
 
     @CompiledOnce
     def select_deletable(self) -> Select[Any]:
@@ -303,7 +340,10 @@ class Statements:
         return (
             select(uri)
             .where(
-                uri >= bindparam("prefix"), uri < bindparam("prefix_end"), uri > bindparam("after")
+                DELETIONS.c.tenant_id == bindparam("tenant"),
+                uri >= bindparam("prefix"),
+                uri < bindparam("prefix_end"),
+                uri > bindparam("after"),
             )
             .order_by(uri)
             .limit(bindparam("limit", type_=Integer))
@@ -313,49 +353,3 @@ class Statements:
     def forget_deletions(self) -> Delete:
         """Strike the payloads ``uris`` off the schedule."""
         return delete(DELETIONS).where(self.dialect.is_among(DELETIONS.c.storage_uri, "uris"))
-
-    # Search
-
-    @CompiledOnce
-    def select_collection_size(self) -> Select[Any]:
-        """How many documents the table has, and their words in all, expired ones included."""
-        return select(func.count(), func.coalesce(func.sum(SEARCH.c.length), 0)).where(
-            in_scope(SEARCH)
-        )
-
-    @CompiledOnce
-    def select_expired_size(self) -> Select[Any]:
-        """The same for those documents whose entry has expired."""
-        return (
-            select(func.count(), func.coalesce(func.sum(SEARCH.c.length), 0))
-            .select_from(ENTRIES)
-            .join(SEARCH, SEARCH.c.entry_id == ENTRIES.c.id)
-            .where(in_scope(ENTRIES), has_expired())
-        )
-
-    @CompiledOnce
-    def select_postings(self) -> Select[Any]:
-        """Term, entry id, length and frequency of the words ``terms`` in live entries."""
-        expired = select(ENTRIES.c.id).where(in_scope(ENTRIES), has_expired())
-        return self.dialect.postings().where(in_scope(SEARCH), SEARCH.c.entry_id.not_in(expired))
-
-    def select_allowed(
-        self, condition: Condition | None, *, phrases: bool, exclusions: bool
-    ) -> CompiledStatement:
-        """Ids of live entries that hold every one of ``phrases`` and none of ``exclusions``."""
-
-        def build() -> Select[Any]:
-            statement = (
-                select(ENTRIES.c.id)
-                .select_from(SEARCH)
-                .join(ENTRIES, ENTRIES.c.id == SEARCH.c.entry_id)
-                .where(in_scope(SEARCH), is_live())
-            )
-            if phrases:
-                statement = statement.where(self.dialect.holds_words("phrases"))
-            if exclusions:
-                statement = statement.where(~self.dialect.holds_words("exclusions"))
-            return statement if condition is None else statement.where(condition.clause)
-
-        shape = ("allowed", phrases, exclusions, condition and condition.shape)
-        return self._shaped.get(shape, build)

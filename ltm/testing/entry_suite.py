@@ -11,7 +11,7 @@ from hypothesis import given
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Put, StaleEntryError
 from ltm.catalog.protocol import CatalogBackend
-from ltm.entry import JSONValue
+from ltm.entry import JSONValue, validate_metadata
 from ltm.errors import ClosedError, ConflictError, SerializationError, ValidationError
 from ltm.hashing import compute_content_hash, hash_text
 from ltm.keys import generate_entry_id
@@ -78,7 +78,9 @@ class EntrySuite(CatalogFixtures):
         entry = catalog.get_entry("k")
         assert entry is not None
         assert strategies.same_json(entry["inlined_value"], value)
-        assert strategies.same_json(entry["metadata"], metadata)
+        assert entry["metadata"] == metadata
+        # Type for type, but for the sign of zero.
+        assert strategies.same_json(entry["metadata"], validate_metadata(metadata))
 
     @relaxed
     @given(key=strategies.keys)
@@ -155,7 +157,7 @@ class EntrySuite(CatalogFixtures):
         assert (entry["inlined_value"], entry["metadata"]) == ({"a": 1}, {"x": 1})
         assert catalog.list_entries(metadata_filter={"y": 2}) == []
 
-    @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (0, False), (0, -0.0)])
+    @pytest.mark.parametrize(("one", "other"), [(1, 1.0), (1, True), (0, False), (0, 0.0)])
     def test_metadata_that_only_python_calls_equal_is_changed(
         self, catalog: Catalog, one: JSONValue, other: JSONValue
     ) -> None:
@@ -164,6 +166,20 @@ class EntrySuite(CatalogFixtures):
         entry = catalog.get_entry("k")
         assert entry is not None
         assert strategies.same_json(entry["metadata"], {"m": other})
+
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [(1e16, 1e16), (10**16, 10**16), (-2.5e300, -2.5e300), (5e-324, 5e-324), (-0.0, 0.0)],
+    )
+    def test_numbers_in_metadata_stay_what_they_are(
+        self, catalog: Catalog, given: float, kept: JSONValue
+    ) -> None:
+        track(catalog, "k", metadata={"list": [{"n": given}], "1e+16": '"1e+16"'})
+        entry = catalog.get_entry("k")
+        assert entry is not None
+        expected = {"list": [{"n": kept}], "1e+16": '"1e+16"'}
+        assert strategies.same_json(entry["metadata"], expected)
+        assert keys_of(catalog.list_entries(metadata_filter={"list": [{"n": given}]})) == ["k"]
 
     # Conditions
 

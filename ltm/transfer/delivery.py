@@ -14,7 +14,7 @@ from typing import Final, NamedTuple, Self
 from ltm.backend.base import LTMBackend
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.writer import PreparedEntry
-from ltm.catalog.commit import equivalent_metadata, is_live
+from ltm.catalog.commit import is_live, same_metadata
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import IntegrityError, PayloadError, PayloadNotFoundError
 from ltm.transfer.source import PAGE_SIZE, pages, require_calls
@@ -203,5 +203,5 @@ def _is_same(row: EntryRow, carried: _Carried) -> bool:
         (row.storage_uri is not None or row.inlined_text is not None)
         and row.content_hash == carried.content_hash
         and row.expires_at == carried.expires_at
-        and equivalent_metadata(row.metadata, carried.metadata)
+        and same_metadata(row.metadata, carried.metadata)
     )

@@ -17,8 +17,8 @@ JSON_TEXT = postgresql.JSON().with_variant(sa.Text(), "sqlite")
 KEY = sa.String(1024).with_variant(postgresql.VARCHAR(1024, collation="C"), "postgresql")
 BYTEWISE = sa.Text().with_variant(postgresql.VARCHAR(collation="C"), "postgresql")
 BIG_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-ID = sa.String(64)
-NAME = sa.String(200)
+ID = sa.String(64).with_variant(postgresql.VARCHAR(64, collation="C"), "postgresql")
+NAME = sa.String(200).with_variant(postgresql.VARCHAR(200, collation="C"), "postgresql")
 
 SQLITE_SEARCH = (
     "CREATE VIRTUAL TABLE ltm_entry_fts USING fts5(text, content='ltm_entry_search', "
@@ -36,6 +36,12 @@ SQLITE_SEARCH = (
     "CREATE TRIGGER ltm_entries_delete AFTER DELETE ON ltm_entries BEGIN "
     "DELETE FROM ltm_entry_search WHERE entry_id = old.id; "
     "DELETE FROM ltm_entry_metadata WHERE entry_id = old.id; END",
+)
+
+POSTGRESQL_SEARCH = (
+    "ALTER TABLE ltm_entry_search "
+    "ADD COLUMN words tsvector GENERATED ALWAYS AS (to_tsvector('simple', text)) STORED",
+    "CREATE INDEX ix_ltm_entry_search_words ON ltm_entry_search USING gin (words)",
 )
 
 
@@ -79,9 +85,9 @@ def upgrade() -> None:
     create_entries()
     create_history()
     create_side_tables()
-    if op.get_context().dialect.name == "sqlite":
-        for statement in SQLITE_SEARCH:
-            op.execute(statement)
+    is_sqlite = op.get_context().dialect.name == "sqlite"
+    for statement in SQLITE_SEARCH if is_sqlite else POSTGRESQL_SEARCH:
+        op.execute(statement)
 
 
 def create_entries() -> None:
@@ -161,7 +167,9 @@ def create_history() -> None:
         sa.Column("total_bytes", sa.BigInteger(), nullable=False),
         sa.Column("created_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_ltm_snapshots"),
-        sa.UniqueConstraint("table_name", "seq", name="uq_ltm_snapshots_table_name_seq"),
+        sa.UniqueConstraint(
+            "tenant_id", "table_name", "seq", name="uq_ltm_snapshots_tenant_id_table_name_seq"
+        ),
         sa.ForeignKeyConstraint(
             ["table_name"], ["ltm_tables.name"], name="fk_ltm_snapshots_table_name"
         ),
@@ -169,6 +177,7 @@ def create_history() -> None:
     op.create_table(
         "ltm_payload_deletions",
         sa.Column("storage_uri", BYTEWISE, nullable=False),
+        sa.Column("tenant_id", NAME, nullable=False),
         sa.Column("scheduled_at", INSTANT, nullable=False),
         sa.PrimaryKeyConstraint("storage_uri", name="pk_ltm_payload_deletions"),
     )

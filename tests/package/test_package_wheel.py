@@ -63,7 +63,7 @@ def test_an_installed_wheel_upgrades_a_catalog_and_remembers(wheel: Path, tmp_pa
         return done.stdout
 
     call("db", "upgrade")
-    assert "0001" in call("db", "current")
+    assert "0002" in call("db", "current")
     call("db", "check")
     call("store", "greeting", '"Hello from a wheel"')
     assert "Hello from a wheel" in call("get", "greeting")

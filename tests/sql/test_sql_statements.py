@@ -127,7 +127,7 @@ def examine(
         return 0
 
     connection.set_progress_handler(count, 100)
-    rows = Session(connection).rows(statement, parameters)
+    rows = Session(connection, catalog.database.dialect).rows(statement, parameters)
     connection.set_progress_handler(None, 0)
     catalog.database.pool.release(connection)
     return " | ".join(row[3] for row in plan), len(rows), steps

@@ -1,0 +1,132 @@
+"""What a database has to say for itself, and what its errors mean."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table
+from sqlalchemy.sql.dml import Insert
+
+from ltm.errors import CatalogUnavailableError, LTMError
+
+
+class ContentionError(CatalogUnavailableError):
+    """Other transactions got in the way and nothing was written; the same work may be done anew."""
+
+
+class BrokenConnectionError(CatalogUnavailableError):
+    """The connection is of no more use; what it was in the middle of is not known to be done."""
+
+
+class ConnectionLostError(BrokenConnectionError):
+    """The connection broke, and what was under way is undone; another connection may do better."""
+
+
+class Gate(NamedTuple):
+    """Keeps snapshots of a logical table apart from writes to it, in the order of arrival."""
+
+    table: str
+    is_exclusive: bool = False
+    """Whether a snapshot goes through rather than a write."""
+
+
+class SQLDialect(ABC):
+    """How one database says what SQLAlchemy has no common word for."""
+
+    name: ClassVar[str]
+    begin_read: ClassVar[str]
+    """Begins a transaction whose statements all see one state."""
+    makes_own_schema: ClassVar[bool]
+    """Whether a catalog makes and upgrades its schema without being told to."""
+    search_ddl: ClassVar[tuple[str, ...]]
+    """What the models cannot say of the full-text index, run after their tables are made."""
+
+    @abstractmethod
+    def begin_write(self, gate: Gate | None) -> str:
+        """Return what begins a transaction that may write, and waits at *gate* for its turn."""
+
+    @abstractmethod
+    def enter(self, gate: Gate) -> str | None:
+        """Return what waits at *gate* within a transaction; None where there is nothing to do."""
+
+    @abstractmethod
+    def command(self, connection: Any, text: str) -> None:
+        """Run transaction control on a driver's *connection*."""
+
+    @abstractmethod
+    def sqlalchemy(self) -> Dialect:
+        """Return SQLAlchemy's dialect, whose SQL takes parameters by position."""
+
+    @abstractmethod
+    def upsert(
+        self,
+        target: Table,
+        columns: Sequence[str],
+        *,
+        keys: Sequence[str],
+        changed: Sequence[str],
+        unless_equal: str | None = None,
+    ) -> Insert:
+        """Return INSERT of *columns* that, where *keys* are there, sets its *changed* columns.
+
+        With *unless_equal* a row in which that column is the same already stays untouched. The
+        parameters of this and of the next are those of :meth:`bind_rows`.
+        """
+
+    @abstractmethod
+    def insert_new(self, target: Table, columns: Sequence[str]) -> Insert:
+        """Return INSERT of *columns* that leaves a row that is there as it is."""
+
+    @abstractmethod
+    def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Return the parameters with which an INSERT is run to write all of *rows*."""
+
+    @abstractmethod
+    def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+        """Return whether *value* is in the list bound as one parameter *name*."""
+
+    @abstractmethod
+    def bind_list(self, values: Sequence[str]) -> Any:
+        """Return the parameter for :meth:`is_among`."""
+
+    @abstractmethod
+    def begin_now(self, connection: Connection) -> None:
+        """Begin the transaction of *connection* in the database if only SQLAlchemy has begun."""
+
+    @abstractmethod
+    def lock_schema(self, connection: Connection) -> None:
+        """Let one process at a time see to the schema, until the transaction ends."""
+
+    @abstractmethod
+    def postings(self) -> Select[Any]:
+        """Select term, entry id, length and frequency for words among the list ``terms``.
+
+        To be narrowed to a table by conditions on ``ltm_entry_search``, grouped already.
+        """
+
+    @abstractmethod
+    def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:
+        """Return whether a search row holds the phrases bound as *name*: *every* one, or any."""
+
+    @abstractmethod
+    def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:
+        """Return the parameter for :meth:`holds_words`: each sequence a phrase of index words."""
+
+    @abstractmethod
+    def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+        """Return whether *value* has the text bound as *name* in it, with case."""
+
+    check_index: ClassVar[str | None]
+    """Fails where the full-text index disagrees with the words; None where it can't."""
+    rebuild_index: ClassVar[str | None]
+    """Makes the full-text index anew from the words."""
+
+    @abstractmethod
+    def is_missing_table(self, error: Exception) -> bool:
+        """Return whether a driver's *error* says that a table isn't there."""
+
+    @abstractmethod
+    def translate(self, error: Exception, where: str) -> LTMError:
+        """Return what a driver's *error* means to a caller; *where* names the catalog."""
