@@ -87,6 +87,7 @@ class _PooledSettings(CatalogSettings, frozen=True, kw_only=True):
     pool_timeout: _Seconds | None = None
     connect_timeout: _Seconds | None = None
     statement_timeout: _Seconds | None = None
+    pool_mode: Literal["direct", "session", "transaction"] | None = None
     auto_migrate: bool | None = None
 
 

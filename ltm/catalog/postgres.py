@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import Engine
 
@@ -11,7 +11,7 @@ from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock, utc_now
 from ltm.errors import MissingDependencyError, ValidationError
 from ltm.keys import DEFAULT_TABLE, validate_name
-from ltm.sql.addresses import PostgresAddress, parse_address
+from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address
 from ltm.sql.dialects import PostgreSQLDialect
 from ltm.sql.engines import DriverPool, EnginePool
 
@@ -41,6 +41,7 @@ class PostgresCatalog(SQLCatalog):
         connect_timeout: float = CONNECT_TIMEOUT,
         statement_timeout: float = STATEMENT_TIMEOUT,
         recycle_seconds: float = RECYCLE_SECONDS,
+        pool_mode: PoolerMode = "direct",
         auto_migrate: bool = False,
         engine: Engine | None = None,
         table: str = DEFAULT_TABLE,
@@ -68,6 +69,9 @@ class PostgresCatalog(SQLCatalog):
             connect_timeout: Seconds that connecting may take; whole ones, 2 or more.
             statement_timeout: Seconds that the answer to one statement may take.
             recycle_seconds: After how long a connection is replaced.
+            pool_mode: What stands before the server: nothing, or a pooler in ``session`` or
+                ``transaction`` mode. Through the latter nothing is prepared, and each verb has a
+                connection of its own: the pooler keeps them.
             auto_migrate: Whether a schema that is missing or old is made or upgraded at first use,
                 under a lock, rather than refused.
             engine: A SQLAlchemy engine on psycopg to use instead; it stays as it is set up, and
@@ -103,6 +107,7 @@ class PostgresCatalog(SQLCatalog):
                 connect_timeout=connect_timeout,
                 statement_timeout=statement_timeout,
                 recycle_seconds=recycle_seconds,
+                pool_mode=pool_mode,
             )
         super().__init__(
             Database(
@@ -140,7 +145,7 @@ def open_pool(
     connect_timeout: float,
     statement_timeout: float,
     recycle_seconds: float,
-    is_pooled: bool = False,
+    pool_mode: PoolerMode,
 ) -> DriverPool:
     """Return a pool of connections to *address*; nothing is connected.
 
@@ -152,17 +157,19 @@ def open_pool(
         connect_timeout: Seconds.
         statement_timeout: Seconds.
         recycle_seconds: Seconds.
-        is_pooled: Whether a pooler stands before the server that hands a connection on at the end
-            of each transaction: then nothing outlives one, and connections are not kept.
+        pool_mode: What stands before the server.
 
     Raises:
-        ValidationError: A number is none, or out of its range.
+        ValidationError: A bad argument.
         MissingDependencyError: psycopg is not installed.
     """
     _require_count("pool_min", pool_min, 0)
     _require_count("pool_max", pool_max, 1)
     if pool_min > pool_max:
         raise ValidationError(f"pool_min: {pool_min} is above pool_max, {pool_max}")
+    if pool_mode not in get_args(PoolerMode):
+        expected = ", ".join(map(repr, get_args(PoolerMode)))
+        raise ValidationError(f"pool_mode: expected one of {expected}, got {pool_mode!r}")
     seconds: dict[str, Any] = {
         "pool_timeout": pool_timeout,
         "connect_timeout": connect_timeout,
@@ -180,13 +187,13 @@ def open_pool(
         address,
         connect_timeout=connect_timeout,
         statement_timeout=statement_timeout,
-        prepares=not is_pooled,
+        prepares=pool_mode != "transaction",
     )
     return PostgresPool(
         address,
         connect,
         pool_min=pool_min,
-        pool_max=0 if is_pooled else pool_max,
+        pool_max=0 if pool_mode == "transaction" else pool_max,
         pool_timeout=pool_timeout,
         recycle_seconds=recycle_seconds,
     )

@@ -22,7 +22,7 @@ from ltm.catalog.tokens import AccessToken, read_access_token
 from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE, validate_name
-from ltm.sql.addresses import PostgresAddress, parse_address, supabase_mode
+from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address, supabase_mode
 from ltm.sql.dialects import PostgreSQLDialect
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
@@ -55,6 +55,7 @@ class SupabaseCatalog(SQLCatalog):
         connect_timeout: float = CONNECT_TIMEOUT,
         statement_timeout: float = STATEMENT_TIMEOUT,
         recycle_seconds: float = RECYCLE_SECONDS,
+        pool_mode: PoolerMode | None = None,
         auto_migrate: bool = False,
         engine: Engine | None = None,
         table: str = DEFAULT_TABLE,
@@ -84,6 +85,8 @@ class SupabaseCatalog(SQLCatalog):
             connect_timeout: Seconds.
             statement_timeout: Seconds.
             recycle_seconds: Seconds.
+            pool_mode: Seen from *connection_string* where it is None: port 6543 is the pooler in
+                ``transaction`` mode, another port of a pooler's host the one in ``session`` mode.
             auto_migrate: Whether the schema is made or upgraded at first use.
             engine: A SQLAlchemy engine on psycopg to use instead of a connection string.
             table: Logical table, made on first use.
@@ -114,7 +117,7 @@ class SupabaseCatalog(SQLCatalog):
                 connect_timeout=connect_timeout,
                 statement_timeout=statement_timeout,
                 recycle_seconds=recycle_seconds,
-                is_pooled=supabase_mode(address) == "transaction",
+                pool_mode=supabase_mode(address) if pool_mode is None else pool_mode,
             )
         super().__init__(
             Database(

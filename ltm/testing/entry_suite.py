@@ -14,7 +14,6 @@ from ltm.catalog.protocol import CatalogBackend
 from ltm.entry import JSONValue, validate_metadata
 from ltm.errors import ClosedError, ConflictError, SerializationError, ValidationError
 from ltm.hashing import compute_content_hash, hash_text
-from ltm.keys import generate_entry_id
 from ltm.testing import strategies
 from ltm.testing.catalog_fixtures import CatalogFixtures, CatalogMaker, keys_of, relaxed, track
 from ltm.testing.clock import FakeClock
@@ -33,9 +32,9 @@ class EntrySuite(CatalogFixtures):
         answer = catalog.track_entry(
             "a", compute_content_hash([1]), None, 3, {"type": "note"}, [1], expires_at
         )
-        assert answer == {"success": True, "entry_id": generate_entry_id("a"), "created": True}
+        assert answer == {"success": True, "entry_id": catalog.entry_id("a"), "created": True}
         assert catalog.get_entry("a") == {
-            "id": generate_entry_id("a"),
+            "id": catalog.entry_id("a"),
             "key": "a",
             "content_hash": compute_content_hash([1]),
             "storage_uri": None,

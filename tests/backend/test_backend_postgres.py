@@ -9,8 +9,11 @@ import pytest
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.postgres import PostgresCatalog
+from ltm.catalog.supabase import SupabaseCatalog
 from ltm.testing.backend_suite import BackendSuite
 from ltm.testing.clock import FakeClock
+from tests.services.pgbouncer import PgBouncer
+from tests.services.tokens import SECRET, make_token
 
 
 class TestBackendOnPostgres(BackendSuite):
@@ -20,4 +23,30 @@ class TestBackendOnPostgres(BackendSuite):
 
     def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
         catalog = PostgresCatalog(self.url, clock=clock)
+        return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)
+
+
+class TestBackendOnSupabase(BackendSuite):
+    """As a tenant, under row-level security."""
+
+    @pytest.fixture(autouse=True)
+    def database(self, postgres_url: str) -> None:
+        self.url = postgres_url.replace("postgres@", "authenticator:secret@")
+
+    def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
+        catalog = SupabaseCatalog(
+            self.url, access_token=make_token("tenant-1"), jwt_secret=SECRET, clock=clock
+        )
+        return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)
+
+
+class TestBackendThroughPgBouncer(BackendSuite):
+    """Through a pooler in transaction mode with two connections to the server."""
+
+    @pytest.fixture(autouse=True)
+    def database(self, postgres_url: str, pgbouncer: PgBouncer) -> None:
+        self.url = pgbouncer.url(postgres_url.rpartition("/")[2])
+
+    def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
+        catalog = PostgresCatalog(self.url, pool_mode="transaction", clock=clock)
         return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)

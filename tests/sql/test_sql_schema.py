@@ -138,7 +138,9 @@ def test_a_newer_schema_is_refused_by_name(tmp_path: Path) -> None:
     with by_models(tmp_path / "catalog.db").begin() as connection:
         connection.exec_driver_sql("UPDATE ltm_alembic_version SET version_num = '9999'")
     catalog = SQLiteCatalog(tmp_path / "catalog.db")
-    with pytest.raises(SchemaOutOfDateError, match=rf"revision '9999', needed is '{migrate.HEAD}'.*newer"):
+    with pytest.raises(
+        SchemaOutOfDateError, match=rf"revision '9999', needed is '{migrate.HEAD}'.*newer"
+    ):
         catalog.get_entry("k")
     catalog.close()
 
