@@ -16,8 +16,9 @@ $(READY): requirements.lock pyproject.toml
 demo: $(READY)
 	$(BIN)/ltm demo
 
+# One class, or module, is always run by one process: they start their own servers.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 check: $(READY)
 	$(BIN)/ruff format --check .

@@ -47,8 +47,8 @@ class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of the settings, whose ``repr`` masks secrets and leaves out what is None."""
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({shown})"
+        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
+        return f"{type(self).__name__}({', '.join(shown)})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         fields = {name: getattr(self, name) for name in self.__struct_fields__}
@@ -158,8 +158,8 @@ class Settings(_Section, frozen=True, kw_only=True):
     max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
 
 
-_TYPED = (SQLiteSettings, PostgresSettings, SupabaseSettings, FirestoreSettings)
-_CATALOGS: dict[str, type[CatalogSettings]] = {kind().type: kind for kind in _TYPED}
+_TYPED = SQLiteSettings, PostgresSettings, SupabaseSettings, FirestoreSettings
+_CATALOGS = {kind().type: kind for kind in _TYPED} | {"postgresql": _TYPED[1]}
 _EXCLUSIVE = {"pool_size": "pool_max"}
 _EXCLUSIVE |= dict.fromkeys(("host", "port", "database", "user", "password"), "connection_string")
 # Short names in ``storage`` for options of s3fs; the region goes into ``client_kwargs``.
@@ -182,7 +182,7 @@ def load_settings(source: str | os.PathLike[str] | _Open, *, environ: _Environ =
     except (OSError, UnicodeDecodeError) as error:
         problem = error.strerror if isinstance(error, OSError) else "is not UTF-8"
     # Raised out here: the codec's error would carry the bytes of the file.
-    raise ValidationError(f"{name}: {problem}")
+    raise ValidationError(f"{mask_url(name)}: {problem}")
 
 
 def parse_yaml(text: str, *, name: str = "", environ: _Environ = None) -> Settings:

@@ -18,6 +18,9 @@ JSONValue = Any
 
 Metadata = dict[str, Any]
 
+EXPIRY_NAMES = ("_cache_expires_at", "expires_at", "ttl")
+"""Names in metadata that are read for an expiry, in this order, where no argument gives one."""
+
 
 class _Missing(Enum):
     MISSING = "MISSING"
@@ -111,7 +114,7 @@ def resolve_expiry(
         return _after(now, ttl, "ttl")
     if expires_at is not None:
         return require_utc(expires_at, "expires_at")
-    for name in ("_cache_expires_at", "expires_at", "ttl"):
+    for name in EXPIRY_NAMES:
         if metadata and name in metadata:
             given = metadata[name]
             if given is None:

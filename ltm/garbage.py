@@ -40,12 +40,13 @@ def delete_scheduled(catalog: Catalog, store: PayloadStore, uris: Sequence[str])
     """Delete those payloads among *uris* that are scheduled and that no row names any more.
 
     To be called after the commit that scheduled them. A payload leaves the schedule only when it is
-    gone, so whatever fails here is done by a later collection.
+    gone, so whatever fails here is done by a later collection. What is not of this table's making
+    stays where it is, scheduled or not.
     """
     if not uris:
         return []
     try:
-        deletable = catalog.deletable_payloads(uris)
+        deletable = _deletable(catalog, uris)
         if deletable:
             catalog.make_durable()
         errors = dict(zip(deletable, store.delete_many(deletable), strict=True))
@@ -79,7 +80,7 @@ def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: ti
     garbage = Garbage()
     after = ""
     while page := catalog.scheduled_deletions(after, PAGE_SIZE):
-        garbage.scheduled += catalog.deletable_payloads(page)
+        garbage.scheduled += _deletable(catalog, page)
         after = page[-1]
     scheduled = set(garbage.scheduled)
     prefix = catalog.table().storage_prefix
@@ -122,3 +123,14 @@ def collect_garbage(
             if error is not None:
                 garbage.failures.append((path, error))
     return garbage
+
+
+def _deletable(catalog: Catalog, uris: Sequence[str]) -> list[str]:
+    """Return those *uris* that are payloads of the catalog's table, scheduled and named no more.
+
+    A row can name anything, and where tenants are kept apart the rows that name another tenant's
+    payload are not seen: what is somebody else's is not ours to delete, whatever the rows say.
+    """
+    prefix = catalog.table().storage_prefix
+    ours = [uri for uri in uris if is_payload_path(uri, prefix)]
+    return catalog.deletable_payloads(ours) if ours else []

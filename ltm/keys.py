@@ -17,7 +17,7 @@ def validate_key(key: object) -> str:
         ValidationError: Not a string, empty, over 1,024 bytes in UTF-8, or with NUL or a lone
             surrogate in it.
     """
-    text = _storable(key, "key")
+    text = require_storable(key, "key")
     if not text:
         raise ValidationError("key: is empty")
     if len(text) * 4 > MAX_KEY_BYTES and len(text.encode()) > MAX_KEY_BYTES:
@@ -28,13 +28,13 @@ def validate_key(key: object) -> str:
     return text
 
 
-def validate_prefix(prefix: object) -> str:
+def validate_prefix(prefix: object, what: str = "prefix") -> str:
     """Return *prefix*, where None means the empty prefix that every key has.
 
     Raises:
         ValidationError: Not a string, or one that no key can begin with.
     """
-    return "" if prefix is None else _storable(prefix, "prefix")
+    return "" if prefix is None else require_storable(prefix, what)
 
 
 def validate_name(name: object, what: str) -> str:
@@ -43,7 +43,7 @@ def validate_name(name: object, what: str) -> str:
     Raises:
         ValidationError: It can't; *what* says which argument it was.
     """
-    text = _storable(name, what)
+    text = require_storable(name, what)
     if not 1 <= len(text) <= 200:
         raise ValidationError(f"{what}: expected 1 to 200 characters, got {len(text)}")
     return text
@@ -75,7 +75,13 @@ def prefix_upper_bound(prefix: str) -> str | None:
     return None
 
 
-def _storable(text: object, what: str) -> str:
+def require_storable(text: object, what: str) -> str:
+    """Return *text* if every catalog can keep it.
+
+    Raises:
+        ValidationError: Not text, or NUL or a lone surrogate is in it; *what* says which argument
+            it was.
+    """
     if not isinstance(text, str):
         raise ValidationError(f"{what}: expected str, got {type(text).__name__}")
     if "\0" in text:

@@ -6,7 +6,7 @@ import os
 
 from alembic import context
 from sqlalchemy import Connection
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateSchema
 
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import open_engine
@@ -32,12 +32,13 @@ def schema_name() -> str | None:
     return config.attributes.get("schema") or arguments.get("schema")
 
 
-def is_ours(_object, name, _type, _reflected, _compare_to) -> bool:
-    """Compare neither an application's own tables nor what one kind of database alone has."""
-    if name is None:
-        return True
-    is_foreign = name == "ix_ltm_entries_metadata" and context.get_bind().dialect.name == "sqlite"
-    return name.startswith(("ltm_", "ix_ltm_")) and "_fts" not in name and not is_foreign
+def is_ours(_object, name, kind, _reflected, _compare_to) -> bool:
+    """Compare neither an application's own tables nor what the models leave to one database."""
+    if kind == "table":
+        return name.startswith("ltm_") and "_fts" not in name
+    if name == "ix_ltm_entries_metadata":
+        return context.get_bind().dialect.name == "postgresql"
+    return name not in ("words", "ix_ltm_entry_search_words")
 
 
 def migrate(connection: Connection) -> None:
@@ -62,13 +63,15 @@ def print_sql() -> None:
         version_table=VERSION_TABLE,
         literal_binds=True,
         transactional_ddl=True,
+        # For people to run: a % that is not a driver's placeholder is not doubled.
+        dialect_opts={"paramstyle": "named"},
     )
     with context.begin_transaction():
         schema = schema_name()
         if schema is not None:
-            quoted = postgresql.dialect().identifier_preparer.quote(schema)
-            context.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted}")
-            context.execute(f"SET LOCAL search_path = {quoted}")
+            quoted = context.get_context().dialect.identifier_preparer.quote_identifier(schema)
+            context.execute(CreateSchema(schema, if_not_exists=True))
+            context.execute(f"SET LOCAL search_path = {quoted}".replace(":", r"\:"))
         context.run_migrations()
 
 

@@ -16,6 +16,7 @@ from ltm.backend.transaction import BoundBackend, DeferredAftermath, LeftToGarba
 from ltm.backend.upkeep_calls import UpkeepCalls
 from ltm.backend.writer import Aftermath, EntryWriter, ImmediateAftermath
 from ltm.catalog.base import Catalog
+from ltm.catalog.primitives import validate_threshold
 from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
@@ -80,10 +81,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
             ValidationError: A bad argument.
             LTMError: With ``lazy=False``, what opening the catalog raises.
         """
-        if isinstance(inline_threshold, bool) or not isinstance(inline_threshold, int):
-            raise ValidationError(f"inline_threshold: expected bytes, got {inline_threshold!r}")
-        if inline_threshold < 0:
-            raise ValidationError(f"inline_threshold: expected 0 or more, got {inline_threshold}")
+        validate_threshold(inline_threshold)
         self.raise_errors = raise_errors
         bound = catalog.bind(
             catalog.table_name if table is None else table,

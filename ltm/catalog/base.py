@@ -45,8 +45,9 @@ class Catalog(CatalogPrimitives):
         Args:
             key: 1 to 1,024 bytes of UTF-8.
             content_hash: ``sha256:`` and 64 hexadecimal digits of the value.
-            storage_uri: Path of the payload below the storage root, None where there is none.
-            byte_size: Bytes of the canonical JSON, 0 or more.
+            storage_uri: Path of the payload below the storage root, at most 2,048 bytes; None where
+                there is none.
+            byte_size: Bytes of the canonical JSON, 0 to 2**50.
             metadata: A JSON object; None is an empty one.
             inlined_value: The value, where it is kept in the row. With neither this nor
                 *storage_uri* the entry is tracked without a value.
@@ -109,7 +110,7 @@ class Catalog(CatalogPrimitives):
         """
         rows = self.rows_by_key(
             validate_prefix(prefix),
-            validate_prefix(after),
+            validate_prefix(after, "after"),
             validate_limit(limit),
             parse_filter(metadata_filter),
             self.clock(),

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
+from functools import reduce
+from itertools import islice
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, String, and_, bindparam, exists, false, not_, or_, true
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    String,
+    and_,
+    bindparam,
+    false,
+    func,
+    not_,
+    or_,
+    select,
+    true,
+)
 
 from ltm.search.filters import (
     And,
@@ -22,12 +36,20 @@ from ltm.search.filters import (
 )
 from ltm.sql.clauses import ENTRIES, METADATA, Condition
 from ltm.sql.dialect import SQLDialect
+from ltm.sql.search import FEW, FilterCondition
+
+Leaf = Equals | In | Exists | Range | ContainsElement
+
+MAX_SOURCES = 8
+"""Of so many conditions the rarest is looked for."""
+
+_SCOPE = ("tenant_id", "tenant"), ("table_name", "table")
 
 
 class CompiledFilter(NamedTuple):
     """A filter as SQL with its parameters."""
 
-    condition: Condition | None
+    condition: FilterCondition | None
     parameters: dict[str, Any]
     driver: Condition | None = None
     """An equality that *condition* leaves to the walk along the metadata index."""
@@ -39,7 +61,8 @@ def compile_filter(
     """Return *wanted* as a condition on entries.
 
     The condition is exact where ``wanted.is_exact``; otherwise it lets through more than the
-    filter, and what it lets through is to be checked with ``matches``.
+    filter, and what it lets through is to be checked with ``matches``. Beside the parameters here
+    it has those of the scope, ``tenant`` and ``table``.
 
     Args:
         wanted: The filter, or None for no condition.
@@ -51,16 +74,14 @@ def compile_filter(
     writer = _ConditionWriter(dialect)
     leading = leading_equality(wanted) if driven else None
     if leading is None:
-        shape, clause = writer.write(wanted)
-        return CompiledFilter(Condition(shape, clause), writer.parameters)
+        return CompiledFilter(writer.condition(wanted), writer.parameters)
     path, code = writer.bind(leading.path), writer.bind(leading.code)
     equality = and_(METADATA.c.path == path, METADATA.c.value == code)
     driver = Condition(("equals",), equality)
     rest = _without(wanted, leading)
     if rest is None:
         return CompiledFilter(None, writer.parameters, driver)
-    shape, clause = writer.write(rest)
-    return CompiledFilter(Condition(shape, clause), writer.parameters, driver)
+    return CompiledFilter(writer.condition(rest), writer.parameters, driver)
 
 
 def _without(wanted: Filter, leading: Equals) -> Filter | None:
@@ -79,6 +100,12 @@ class _ConditionWriter:
         self._dialect = dialect
         self.parameters: dict[str, Any] = {}
 
+    def condition(self, wanted: Filter) -> FilterCondition:
+        """Return *wanted* as a condition on entries."""
+        shape, clause = self.write(wanted)
+        sources = self.write_sources(wanted) if self._dialect.counts_first else []
+        return FilterCondition(shape, clause, sources)
+
     def write(self, wanted: Filter) -> tuple[Hashable, ColumnElement[bool]]:
         """Return the shape and the clause of *wanted*."""
         if isinstance(wanted, And | Or):
@@ -95,13 +122,43 @@ class _ConditionWriter:
             return ("Not", shape), not_(clause)
         return self._write_leaf(wanted)
 
-    def _write_leaf(
-        self, leaf: Equals | In | Exists | Range | ContainsElement | ContainsText
-    ) -> tuple[Hashable, ColumnElement[bool]]:
+    def write_sources(self, wanted: Filter) -> list[ColumnElement[Any]]:
+        """Return arrays of ids: each has every entry that may fulfil *wanted*, unless it is full.
+
+        It is when it has more than ``FEW`` ids.
+        """
+        if isinstance(wanted, And):
+            found = (source for child in wanted.children for source in self.write_sources(child))
+            return list(islice(found, MAX_SOURCES))
+        if isinstance(wanted, Or):
+            parts = [self.write_sources(child)[:1] for child in wanted.children]
+            if not parts or [] in parts:
+                return []
+            return [reduce(func.array_cat, (part[0] for part in parts))]
+        if isinstance(wanted, Not):
+            return []
+        if isinstance(wanted, ContainsText):
+            return self.write_sources(wanted.candidates)
+        row = METADATA.alias()
+        _, clauses = self._narrow(row, wanted)
+        scope = (row.c[name] == bindparam(bound) for name, bound in _SCOPE)
+        # In the order of their index: a LIMIT alone lets the planner hope to meet them by chance.
+        rows = select(row.c.entry_id).where(*scope, *clauses)
+        few = rows.order_by(row.c.value, row.c.updated_at, row.c.entry_id).limit(FEW + 1)
+        return [func.array(few.scalar_subquery())]
+
+    def _write_leaf(self, leaf: Leaf | ContainsText) -> tuple[Hashable, ColumnElement[bool]]:
         if isinstance(leaf, ContainsText):
             return self._write_leaf(leaf.candidates)
         row = METADATA.alias()
-        clauses = [row.c.entry_id == ENTRIES.c.id, row.c.path == self.bind(leaf.path)]
+        shape, clauses = self._narrow(row, leaf)
+        rows = select(row.c.entry_id).where(row.c.entry_id == ENTRIES.c.id, *clauses)
+        # With OFFSET the planner has no other way than a look-up for each entry at hand.
+        return shape, (rows.offset(0) if self._dialect.counts_first else rows).exists()
+
+    def _narrow(self, row: FromClause, leaf: Leaf) -> tuple[Hashable, list[ColumnElement[bool]]]:
+        """Return the shape of *leaf*, and what it asks of a metadata *row*."""
+        clauses = [row.c.path == self.bind(leaf.path)]
         shape: Hashable = type(leaf).__name__
         if isinstance(leaf, Equals | ContainsElement):
             clauses.append(row.c.value == self.bind(leaf.code))
@@ -113,7 +170,7 @@ class _ConditionWriter:
             clauses.append(row.c.value >= low if leaf.low_inclusive else row.c.value > low)
             clauses.append(row.c.value <= high if leaf.high_inclusive else row.c.value < high)
             shape = shape, leaf.low_inclusive, leaf.high_inclusive
-        return shape, exists().where(*clauses)
+        return shape, clauses
 
     def bind(self, value: Any) -> Any:
         """Return a parameter of its own for *value*."""

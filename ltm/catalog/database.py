@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from ltm.errors import LTMError
+from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.sql.dialect import BrokenConnectionError, ConnectionLostError, ContentionError, Gate
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import DriverPool
@@ -82,17 +82,14 @@ class Database:
         """Give a database whose statements all run in one transaction, which ends with the block.
 
         It is for the thread that opened it.
+
+        Raises:
+            CatalogUnavailableError: It could not be begun or committed; or, where a failure within
+                was passed over, not committed any more.
         """
-        with self._connected() as connection:
-            session = Session(connection, self.dialect)
-            session.command(self.dialect.begin_write(gate))
-            try:
-                self._assume_identity(session)
-                yield BoundDatabase(self, connection)
-            except BaseException:
-                session.command("ROLLBACK")
-                raise
-            self._commit(session)
+        with ExitStack() as stack:
+            connection = _once_more(lambda: stack.enter_context(self._begun(gate)))
+            yield BoundDatabase(self, connection)
 
     def join(self, connection: Connection, gate: Gate) -> Database:
         """Return a database whose statements run in the transaction of a caller's *connection*.
@@ -129,7 +126,7 @@ class Database:
         except BaseException as error:
             try:
                 self._give_up(connection, error)
-            except ConnectionLostError:
+            except (ConnectionLostError, ContentionError):
                 rows = self.rows(statement, parameters)
                 return rows[0] if rows else None
             raise
@@ -145,7 +142,7 @@ class Database:
             with self._connected() as connection:
                 return Session(connection, self.dialect).rows(statement, parameters)
 
-        return _once_more(read)
+        return _persistently(read)
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Return what *work* returns, whose statements all see one state of the database."""
@@ -154,7 +151,7 @@ class Database:
             with self._transaction(self.dialect.begin_read) as session:
                 return work(session)
 
-        return _once_more(read)
+        return _persistently(read)
 
     def write(self, work: Callable[[Session], T], gate: Gate | None = None) -> T:
         """Return what *work* returns, run in a transaction that commits at its end.
@@ -167,10 +164,7 @@ class Database:
             with self._transaction(self.dialect.begin_write(gate), gate) as session:
                 return work(session)
 
-        try:
-            return _once_more(write)
-        except ContentionError:
-            return _persistently(write)
+        return _persistently(write)
 
     def close(self) -> None:
         """Close the pool; idempotent."""
@@ -184,6 +178,26 @@ class Database:
             try:
                 self._assume_identity(session)
                 yield session
+            except LTMError:
+                session.command("ROLLBACK")
+                raise
+            self._commit(session)
+
+    @contextmanager
+    def _begun(self, gate: Gate) -> Iterator[Any]:
+        """Give a connection in a transaction, which ends with the block."""
+        with self._connected() as connection:
+            session = Session(connection, self.dialect)
+            session.command(self.dialect.begin_write(gate))
+            try:
+                self._assume_identity(session)
+                yield connection
+                if self.pool.has_failed(connection):
+                    # COMMIT would be answered by a rollback, and not by an error.
+                    where = self.pool.where
+                    raise CatalogUnavailableError(f"catalog {where}: a statement has failed")
+            except BrokenConnectionError:
+                raise
             except LTMError:
                 session.command("ROLLBACK")
                 raise
@@ -228,37 +242,41 @@ class Database:
 
     def _prepare(self) -> None:
         """Read the revision of the schema, and make or upgrade it where that is asked for."""
-        with self._preparing:
-            if self._is_ready:
-                return
-            revision = _once_more(self._read_revision)
-            if revision != HEAD:
-                if not self._migrates:
-                    raise out_of_date(revision)
-                try:
-                    ensure_schema(self.pool.engine(), self.schema)
-                except SQLAlchemyError as error:
-                    raise self.dialect.translate(error, self.pool.where) from error
-            self._is_ready = True
+        # Without the lock: during an outage nobody waits for the others' time to run out.
+        revision = _persistently(self._read_revision)
+        if revision != HEAD:
+            if not self._migrates:
+                raise out_of_date(revision)
+            with self._preparing:
+                if not self._is_ready:
+                    self._migrate()
+        self._is_ready = True
+
+    def _migrate(self) -> None:
+        try:
+            ensure_schema(self.pool.engine(), self.schema)
+        except SQLAlchemyError as error:
+            raise self.dialect.translate(error, self.pool.where) from error
+        self._is_ready = True
 
     def _read_revision(self) -> str | None:
         connection = self.pool.acquire()
+        session = Session(connection, self.dialect)
         try:
-            session = Session(connection, self.dialect)
-            session.command(self.dialect.begin_read)
-            self._assume_identity(session)
+            if self._identity is not None:
+                session.command(self.dialect.begin_read)
+                self._assume_identity(session)
             row = session.row(self.statements.select_revision, {})
-            session.command("COMMIT")
-        except self.pool.error as error:
-            if self.dialect.is_missing_table(error):
-                session.command("ROLLBACK")
-                self.pool.release(connection)
-                return None
-            self._give_up(connection, error)
-            raise
-        except BaseException:
+            if self._identity is not None:
+                session.command("COMMIT")
+        except BaseException as error:
+            # Whatever it was, a transaction may be open.
             self.pool.discard(connection)
-            raise
+            if not isinstance(error, self.pool.error):
+                raise
+            if self.dialect.is_missing_table(error):
+                return None
+            raise self.dialect.translate(error, self.pool.where) from error
         self.pool.release(connection)
         return None if row is None else row[0]
 
@@ -287,8 +305,8 @@ class BoundDatabase(Database):
 
     @contextmanager
     def transaction(self, gate: Gate) -> Iterator[Database]:  # noqa: ARG002 -- passed already
-        """Give this database: a block that fails is undone, the transaction goes on."""
-        with self._undone_on_error():
+        """Give this database: a failing block is undone, and its verbs alone are the tenant's."""
+        with self._savepoint():
             yield self
 
     def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
@@ -304,24 +322,29 @@ class BoundDatabase(Database):
             with self._connected() as connection:
                 yield Session(connection, self.dialect)
             return
-        with self._undone_on_error() as session:
+        with self._connected() as connection, self._savepoint():
+            session = Session(connection, self.dialect)
             enter = None if gate is None else self.dialect.enter(gate)
             if enter is not None:
                 session.command(enter)
             yield session
 
     @contextmanager
-    def _undone_on_error(self) -> Iterator[Session]:
-        with self._connected() as connection:
-            session = Session(connection, self.dialect)
-            session.command(f"SAVEPOINT {SAVEPOINT}")
-            try:
-                yield session
-            except BaseException:
-                session.command(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-                session.command(f"RELEASE SAVEPOINT {SAVEPOINT}")
-                raise
-            session.command(f"RELEASE SAVEPOINT {SAVEPOINT}")
+    def _savepoint(self) -> Iterator[None]:
+        self._command(f"SAVEPOINT {SAVEPOINT}")
+        try:
+            yield
+        except BaseException:
+            self._command(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
+            self._command(f"RELEASE SAVEPOINT {SAVEPOINT}")
+            raise
+        self._command(f"RELEASE SAVEPOINT {SAVEPOINT}")
+
+    def _command(self, text: str) -> None:
+        try:
+            Session(self._connection, self.dialect).command(text)
+        except self.pool.error as error:
+            raise self.dialect.translate(error, self.pool.where) from error
 
     @contextmanager
     def _connected(self) -> Iterator[Any]:
@@ -339,7 +362,11 @@ class BoundDatabase(Database):
                 with suppress(self.pool.error):
                     session.row(self.statements.assume, {"role": role, "claims": claims})
         except (self.pool.error, SQLAlchemyError) as error:
-            raise self.dialect.translate(error, self.pool.where) from error
+            failure = self.dialect.translate(error, self.pool.where)
+            if isinstance(failure, ContentionError):
+                # Not to be tried anew: what got in the way does so until the transaction ends.
+                failure = CatalogUnavailableError(str(failure))
+            raise failure from error
 
 
 def _once_more(call: Callable[[], T]) -> T:
@@ -352,6 +379,10 @@ def _once_more(call: Callable[[], T]) -> T:
 
 def _persistently(call: Callable[[], T]) -> T:
     """Return what *call* returns once no other transaction gets in its way."""
+    try:
+        return _once_more(call)
+    except ContentionError:
+        pass
     from tenacity import (
         Retrying,
         retry_if_exception_type,

@@ -75,7 +75,8 @@ class PostgresCatalog(SQLCatalog):
             auto_migrate: Whether a schema that is missing or old is made or upgraded at first use,
                 under a lock, rather than refused.
             engine: A SQLAlchemy engine on psycopg to use instead; it stays as it is set up, and
-                open when the catalog is closed. The arguments of address and pool do not count.
+                open when the catalog is closed; in a forked child its pool begins empty. The
+                arguments of address and pool do not count.
             table: Logical table, made on first use.
             tenant: Name of the tenant, empty for none.
             inline_threshold: For a table that is made: values below this many bytes are inlined.

@@ -13,12 +13,26 @@ from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow
+from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
 from ltm.search.analysis import Document, Question, get_analyzer
 from ltm.search.filters import Filter
 
 if TYPE_CHECKING:
     from ltm.catalog.base import Catalog
+
+
+def validate_threshold(inline_threshold: object) -> int:
+    """Return *inline_threshold* if a logical table can have it.
+
+    Raises:
+        ValidationError: It is no whole number of bytes from 0 to 2,147,483,647.
+    """
+    if isinstance(inline_threshold, bool) or not isinstance(inline_threshold, int):
+        raise ValidationError(f"inline_threshold: expected bytes, got {inline_threshold!r}")
+    if not 0 <= inline_threshold < 2**31:
+        raise ValidationError(f"inline_threshold: {inline_threshold} is not from 0 to {2**31 - 1}")
+    return inline_threshold
 
 
 class LogicalTable(NamedTuple):
@@ -75,7 +89,7 @@ class CatalogPrimitives(ABC):
         self.table_name = validate_name(table, "table")
         self.tenant = validate_name(tenant, "tenant") if tenant else ""
         self.language = get_analyzer(language).language
-        self.inline_threshold = inline_threshold
+        self.inline_threshold = validate_threshold(inline_threshold)
         self.clock = clock
 
     @abstractmethod

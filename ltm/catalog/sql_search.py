@@ -65,6 +65,8 @@ def _find_allowed(
         compiled.condition, phrases=bool(question.phrases), exclusions=bool(question.excluded)
     )
     parameters = {**scope, **compiled.parameters}
+    words = [(term,) for term in question.terms]
+    parameters["candidates"] = dialect.bind_words(words, every=False)
     parameters["phrases"] = dialect.bind_words(question.phrases, every=True)
     parameters["exclusions"] = dialect.bind_words(question.excluded, every=False)
     ids = [entry_id for (entry_id,) in session.rows(statement, parameters)]

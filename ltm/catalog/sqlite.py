@@ -12,14 +12,8 @@ from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.dialects import SQLiteDialect
-from ltm.sql.engines import (
-    BUSY_TIMEOUT,
-    DriverPool,
-    Durability,
-    EnginePool,
-    SharedMemoryPool,
-    SQLitePool,
-)
+from ltm.sql.engines import DriverPool, EnginePool
+from ltm.sql.sqlite import BUSY_TIMEOUT, Durability, SharedMemoryPool, SQLitePool
 
 
 class SQLiteCatalog(SQLCatalog):

@@ -50,8 +50,8 @@ Exit status:
 @click.option(
     "--catalog",
     metavar="URL",
-    help=f"sqlite:///PATH, sqlite:////ABSOLUTE/PATH or a file. [{CATALOG_VARIABLE}; "
-    "ltm_catalog.db]",
+    help="sqlite:///PATH, sqlite:////ABSOLUTE/PATH, a file, or postgresql://USER@HOST/DATABASE. "
+    f"[{CATALOG_VARIABLE}; ltm_catalog.db]",
 )
 @click.option(
     "--storage",
@@ -148,6 +148,11 @@ def _answer(error: LTMError) -> dict[str, object]:
 
 def _usage(error: click.ClickException) -> str:
     message = error.format_message().strip().rstrip(".")
+    if "://" in message:
+        from ltm.config import mask_url
+
+        # What stands in the wrong place may be a URL with a password.
+        message = mask_url(message)
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"{message}; see '{context.command_path} --help'" if context else message
 

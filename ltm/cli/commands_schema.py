@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from ltm.cli.commands_base import Group, Run
-from ltm.cli.connection import catalog_path
 from ltm.cli.exits import NEGATIVE
+from ltm.cli.schema import DIALECT_NAMES, newest_revision, schema_of, schema_sql
 
 
 @click.group("db", cls=Group)
@@ -18,23 +18,19 @@ def database() -> None:
 @click.pass_obj
 def upgrade(run: Run) -> None:
     """Make the schema, or bring it to the newest revision."""
-    from ltm.cli.schema import read_revision, upgrade_schema
-
-    path = catalog_path(run.settings())
-    before = read_revision(path)
-    revision = upgrade_schema(path)
+    schema = schema_of(run.settings().catalog)
+    before, revision = schema.read_revision(), newest_revision()
+    schema.upgrade()
     run.output.document({"success": True, "revision": revision, "previous": before})
     verb = "is at" if before == revision else "brought to"
-    run.output.line(f"{path}: {verb} revision {revision}")
+    run.output.line(f"{schema.where}: {verb} revision {revision}")
 
 
 @database.command()
 @click.pass_obj
 def current(run: Run) -> None:
     """Print the revision that the catalog is at."""
-    from ltm.cli.schema import read_revision
-
-    revision = read_revision(catalog_path(run.settings()))
+    revision = schema_of(run.settings().catalog).read_revision()
     run.output.document({"success": True, "revision": revision})
     run.output.line("none" if revision is None else revision)
 
@@ -43,28 +39,30 @@ def current(run: Run) -> None:
 @click.pass_obj
 def check(run: Run) -> int:
     """Exit with status 1 unless the catalog is at the newest revision."""
-    from ltm.cli.schema import newest_revision, read_revision
-
-    path = catalog_path(run.settings())
-    revision, newest = read_revision(path), newest_revision()
+    schema = schema_of(run.settings().catalog)
+    revision, newest = schema.read_revision(), newest_revision()
     is_newest = revision == newest
     answer = {"success": True, "up_to_date": is_newest, "revision": revision, "newest": newest}
     run.output.document(answer)
     if is_newest:
-        run.output.line(f"{path}: at the newest revision, {newest}")
+        run.output.line(f"{schema.where}: at the newest revision, {newest}")
         return 0
     found = "without a schema" if revision is None else f"at revision {revision}"
-    run.output.warn(f"{path}: {found}, not at {newest}: run 'ltm --catalog {path} db upgrade'")
+    run.output.warn(f"{schema.where}: {found}, not at {newest}: {schema.remedy(revision)}")
     return NEGATIVE
 
 
 @database.command("sql")
+@click.option(
+    "--dialect", type=click.Choice(DIALECT_NAMES), help="For this database. [the catalog's]"
+)
+@click.option(
+    "--schema", metavar="NAME", help="PostgreSQL's schema for the tables. [the catalog's]"
+)
 @click.pass_obj
-def print_sql(run: Run) -> None:
+def print_sql(run: Run, *, dialect: str | None, schema: str | None) -> None:
     """Print the SQL of all migrations, for whoever must run them by hand."""
-    from ltm.cli.schema import schema_sql
-
-    text = schema_sql(run.settings().catalog.type)
+    text = schema_sql(run.settings().catalog, dialect, schema)
     run.output.document({"success": True, "sql": text})
     if not run.output.as_json:
         run.output.lines(text)

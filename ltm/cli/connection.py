@@ -17,7 +17,21 @@ CATALOG_VARIABLE = "LTM_CATALOG_URL"
 STORAGE_VARIABLE = "LTM_STORAGE_URI"
 
 _SQLITE = "sqlite:///"
-_SUPPORTED = "supported are sqlite:///PATH, sqlite:////ABSOLUTE/PATH and a plain file path"
+_SUPPORTED = (
+    "supported are sqlite:///PATH, sqlite:////ABSOLUTE/PATH, a plain file path and "
+    "postgresql://USER:PASSWORD@HOST/DATABASE"
+)
+_POSTGRES = re.compile(r"(?i)postgres(ql)?(\+[\w.]+)?:")
+# Two letters or more: one before a colon is a drive of Windows.
+_OTHER_URL = re.compile(r"[A-Za-z][\w.+-]*://|[A-Za-z][\w.+-]+:")
+# Of libpq's pairs, taken for the name of a file, the password would stand in that name.
+_PAIRS = re.compile(r"\s*(host|hostaddr|port|dbname|user|password|service)\s*=")
+_OF_SUPABASE = re.compile(r"(?i)(.*\.)?supabase\.(co|com)\.?")
+
+_ADDRESS = frozenset(
+    "type path connection_string host port database user password sslmode".split()  # noqa: SIM905
+)
+"""The settings of a catalog whose place a URL takes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,49 +86,62 @@ def open_memory(target: Target, environ: Mapping[str, str]) -> LTMBackend:
     return create_ltm_from_settings(resolve_settings(target, environ))
 
 
-def catalog_path(settings: Settings) -> str:
-    """Return the file of the SQLite catalog in *settings*.
+def parse_catalog_url(url: str) -> CatalogSettings:
+    """Return the settings of the catalog that *url* names: SQLite, PostgreSQL or Supabase.
 
     Raises:
-        ValidationError: The catalog is another one.
+        ValidationError: It names something else, or is not whole; no password is quoted.
     """
-    from ltm.config import SQLiteSettings
+    from ltm.config import PostgresSettings, SQLiteSettings, SupabaseSettings, mask_url
 
-    if not isinstance(settings.catalog, SQLiteSettings):
-        raise ValidationError(f"catalog {settings.catalog.type!r} has no schema to manage here")
-    return settings.catalog.path
-
-
-def parse_catalog_url(url: str) -> str:
-    """Return the path of the SQLite file that *url* names.
-
-    Raises:
-        ValidationError: It names something else; a password in it is masked.
-    """
+    if _POSTGRES.match(url):
+        is_supabase = _OF_SUPABASE.fullmatch(_host(url)) is not None
+        kind = SupabaseSettings if is_supabase else PostgresSettings
+        return kind(connection_string=url)
     if url.startswith(_SQLITE):
         path = url.removeprefix(_SQLITE)
         if not path or "?" in path:
-            raise ValidationError(f"catalog {url!r}: expected a path and nothing else after it")
-        return path
-    # Two letters or more: one before a colon is a drive of Windows.
-    if re.match(r"[A-Za-z][\w.+-]*://|[A-Za-z][\w.+-]+:", url) and url != ":memory:":
-        from ltm.config import mask_url
-
+            raise ValidationError(
+                f"catalog {mask_url(url)!r}: expected a path and nothing else after it"
+            )
+        return SQLiteSettings(path=path)
+    if _PAIRS.match(url):
+        raise ValidationError(
+            f"catalog: pairs such as host=... go into a settings file: {_SUPPORTED}"
+        )
+    if _OTHER_URL.match(url) and url != ":memory:":
         raise ValidationError(f"catalog {mask_url(url)!r}: {_SUPPORTED}")
     if not url:
         raise ValidationError(f"catalog: is empty: {_SUPPORTED}")
-    return url
+    return SQLiteSettings(path=url)
+
+
+def _host(url: str) -> str:
+    from ltm.sql.addresses import parse_address
+
+    try:
+        return parse_address(url).host or ""
+    except ValidationError as error:
+        raise ValidationError(
+            f"catalog: {str(error).removeprefix('connection_string: ')}"
+        ) from error
 
 
 def _catalog(url: str, configured: CatalogSettings) -> CatalogSettings:
-    from msgspec import structs
+    """Return the catalog at *url*, with what is *configured* beside the address and fits it."""
+    from ltm.config import PostgresSettings, SupabaseSettings
 
-    from ltm.config import SQLiteSettings
-
-    path = parse_catalog_url(url)
-    if isinstance(configured, SQLiteSettings):
-        return structs.replace(configured, path=path)
-    return SQLiteSettings(path=path)
+    named = parse_catalog_url(url)
+    kind = type(named)
+    if kind is PostgresSettings and isinstance(configured, SupabaseSettings):
+        # A project of one's own has any host; a token must not be lost on the way.
+        kind = SupabaseSettings
+    kept = {
+        name: getattr(configured, name)
+        for name in kind.__struct_fields__
+        if name in configured.__struct_fields__ and name not in _ADDRESS
+    }
+    return kind(**kept | named.options())
 
 
 def _storage(uri: str, configured: StorageSettings) -> StorageSettings:

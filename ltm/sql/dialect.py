@@ -6,10 +6,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Dialect,
+    Select,
+    Table,
+    bindparam,
+    union_all,
+)
 from sqlalchemy.sql.dml import Insert
 
 from ltm.errors import CatalogUnavailableError, LTMError
+
+Rows = Select[Any] | CompoundSelect[Any]
+
+LIMIT: BindParameter[int] = bindparam("limit", type_=BigInteger)
+"""How many rows a statement answers at most."""
 
 
 class ContentionError(CatalogUnavailableError):
@@ -40,6 +56,8 @@ class SQLDialect(ABC):
     """Begins a transaction whose statements all see one state."""
     makes_own_schema: ClassVar[bool]
     """Whether a catalog makes and upgrades its schema without being told to."""
+    counts_first: ClassVar[bool]
+    """Whether a filter looks for the rarest of its conditions rather than trust the planner."""
     search_ddl: ClassVar[tuple[str, ...]]
     """What the models cannot say of the full-text index, run after their tables are made."""
 
@@ -101,10 +119,7 @@ class SQLDialect(ABC):
 
     @abstractmethod
     def postings(self) -> Select[Any]:
-        """Select term, entry id, length and frequency for words among the list ``terms``.
-
-        To be narrowed to a table by conditions on ``ltm_entry_search``, grouped already.
-        """
+        """Select term, entry id, length and frequency of the words ``terms`` in live entries."""
 
     @abstractmethod
     def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:
@@ -114,9 +129,14 @@ class SQLDialect(ABC):
     def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:
         """Return the parameter for :meth:`holds_words`: each sequence a phrase of index words."""
 
-    @abstractmethod
-    def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        """Return whether *value* has the text bound as *name* in it, with case."""
+    def holds_any(self, name: str) -> ColumnElement[bool]:
+        """Return whether a search row holds any of the words bound as *name*, each a phrase."""
+        return self.holds_words(name, every=False)
+
+    def first_of(self, branches: Sequence[Select[Any]], column: str) -> Rows:
+        """Return the first ``limit`` rows of all *branches* in the order of *column*."""
+        rows = union_all(*branches)
+        return rows.order_by(rows.selected_columns[column]).limit(LIMIT)
 
     check_index: ClassVar[str | None]
     """Fails where the full-text index disagrees with the words; None where it can't."""

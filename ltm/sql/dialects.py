@@ -30,28 +30,32 @@ from sqlalchemy import (
     literal_column,
     select,
     table,
+    true,
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.types import TypeEngine
 
-from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError
+from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
+from ltm.sql.clauses import ENTRIES, SEARCH, has_expired, in_scope
 from ltm.sql.columns import JSONDocument, JSONText, UTCDateTime, spell_out
 from ltm.sql.dialect import (
+    LIMIT,
     BrokenConnectionError,
     ConnectionLostError,
     ContentionError,
     Gate,
+    Rows,
     SQLDialect,
 )
-from ltm.sql.models import EntrySearchModel
 
 _FULL_TEXT = table("ltm_entry_fts", column("rowid", Integer))
 _WORDS = table(
     "ltm_entry_fts_words", column("term", String), column("doc", Integer), column("offset", Integer)
 )
 _VECTOR: ColumnElement[Any] = literal_column("ltm_entry_search.words")
+_TSQUERY = postgresql.TSQUERY()
 _SIMPLE: ColumnElement[Any] = literal_column("'simple'::regconfig")
 
 _RECORD_TYPES: dict[type, TypeEngine[Any]] = {
@@ -62,6 +66,15 @@ _RECORD_TYPES: dict[type, TypeEngine[Any]] = {
 }
 """Of what is not text, as it is read from JSON."""
 
+
+# READ COMMITTED: a statement after a lock sees what was committed while it waited. And a commit is
+# on disk before it is answered, as the payloads that it frees are deleted next.
+_BEGIN_WRITE = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; "
+    "SELECT set_config('synchronous_commit', 'on', true) "
+    "WHERE current_setting('synchronous_commit') = 'off'"
+)
+
 _CONTENTION = ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 
@@ -71,6 +84,7 @@ class SQLiteDialect(SQLDialect):
     name = "sqlite"
     begin_read = "BEGIN"
     makes_own_schema = True
+    counts_first = False
     search_ddl = (
         # The words come analysed: the tokenizer must only split at spaces.
         "CREATE VIRTUAL TABLE ltm_entry_fts USING fts5(text, content='ltm_entry_search', "
@@ -153,31 +167,29 @@ class SQLiteDialect(SQLDialect):
 
     def postings(self) -> Select[Any]:
         # From the index alone: the texts stay unread. Lengths are beside the words of a document.
-        search = EntrySearchModel.__table__
+        expired = select(ENTRIES.c.id).where(in_scope(ENTRIES), has_expired())
         return (
             select(
                 _WORDS.c.term,
-                search.c.entry_id,
-                search.c.length,
+                SEARCH.c.entry_id,
+                SEARCH.c.length,
                 func.count().label("frequency"),
             )
             .select_from(_WORDS)
-            .join(search, search.c.document_id == _WORDS.c.doc)
+            .join(SEARCH, SEARCH.c.document_id == _WORDS.c.doc)
             .where(self.is_among(_WORDS.c.term, "terms"))
+            .where(in_scope(SEARCH), SEARCH.c.entry_id.not_in(expired))
             .group_by(_WORDS.c.term, _WORDS.c.doc)
         )
 
     def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:  # noqa: ARG002 -- see bind_words
         match = literal_column("ltm_entry_fts", String).op("MATCH")(bindparam(name, type_=String))
         found = select(_FULL_TEXT.c.rowid).where(match)
-        return EntrySearchModel.__table__.c.document_id.in_(found)
+        return SEARCH.c.document_id.in_(found)
 
     def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:
         phrases = [f'"{" ".join(words)}"' for words in sequences]
         return (" AND " if every else " OR ").join(phrases)
-
-    def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        return func.instr(value, bindparam(name, type_=String)) > 0
 
     def is_missing_table(self, error: Exception) -> bool:
         return "no such table" in str(error)
@@ -192,6 +204,9 @@ class PostgreSQLDialect(SQLDialect):
     """PostgreSQL 12 or newer, through psycopg 3."""
 
     name = "postgresql"
+    # A planner that takes a rare value for a common one walks the whole table before its LIMIT,
+    # and one that does not know the value, in a generic plan, compares all rows with all rows.
+    counts_first = True
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     makes_own_schema = False
     search_ddl = (
@@ -204,13 +219,13 @@ class PostgreSQLDialect(SQLDialect):
     rebuild_index = None
 
     def begin_write(self, gate: Gate | None) -> str:
-        # READ COMMITTED: a statement after a lock sees what was committed while it waited.
-        begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
-        return begin if gate is None else f"{begin}; {self.enter(gate)}"
+        # All in one round trip.
+        return _BEGIN_WRITE if gate is None else f"{_BEGIN_WRITE}; {self.enter(gate)}"
 
     def enter(self, gate: Gate) -> str:
         # In a statement of its own: the next one's view of the data is newer than the lock. Row
-        # locks alone would let a stream of writers keep a snapshot waiting for ever.
+        # locks alone would keep a snapshot waiting for ever, and would lose versions: the newest
+        # snapshot is not read again after a wait (tests/postgres/test_postgres_writers.py).
         digest = hashlib.sha256(f"ltm:{gate.table}".encode()).digest()
         number = int.from_bytes(digest[:8], signed=True)
         return f"SELECT pg_advisory_xact_lock{'' if gate.is_exclusive else '_shared'}({number})"
@@ -273,7 +288,9 @@ class PostgreSQLDialect(SQLDialect):
         return list(values)
 
     def begin_now(self, connection: Connection) -> None:
-        """Nothing to do: the driver begins with the first statement, which is soon enough."""
+        # The driver begins with the first statement, which is soon enough; but in this mode never.
+        if getattr(connection.connection.driver_connection, "autocommit", False):
+            raise ValidationError("connection: is in AUTOCOMMIT mode, where nothing is begun")
 
     def lock_schema(self, connection: Connection) -> None:
         connection.exec_driver_sql(
@@ -281,37 +298,44 @@ class PostgreSQLDialect(SQLDialect):
         )
 
     def postings(self) -> Select[Any]:
-        search = EntrySearchModel.__table__
-        terms = func.unnest(bindparam("terms", type_=ARRAY(Text)))
-        asked = terms.table_valued("term", name="asked").render_derived()
-        term = asked.c.term
-        # Counted in the text: a tsvector keeps no more than 255 positions of a word. Spaces are
-        # doubled so that each word has two of its own.
-        padded = func.concat("  ", func.replace(search.c.text, " ", "  "), "  ")
-        without = func.replace(padded, func.concat(" ", term, " "), "")
-        gone = func.length(padded) - func.length(without)
+        terms = bindparam("terms", type_=ARRAY(Text))
+        # Counted in the text: a tsvector keeps no more than 255 positions of a word. A document is
+        # read once, whatever the number of terms.
+        all_words = func.unnest(func.string_to_array(SEARCH.c.text, " "))
+        word = all_words.table_valued("term", name="word").render_derived().c.term
+        counted = (
+            select(word, func.count().label("frequency"))
+            .where(word == any_(terms))
+            .group_by(word)
+            .lateral("counted")
+        )
+        # Not IN: where those that have expired are too many for the memory of a hash table, it
+        # would read all of them for every document.
+        expired = exists().where(
+            in_scope(ENTRIES), has_expired(), ENTRIES.c.id == SEARCH.c.entry_id
+        )
         return (
-            select(
-                term,
-                search.c.entry_id,
-                search.c.length,
-                (gone // (func.length(term) + 2)).label("frequency"),
-            )
-            .select_from(asked)
-            .join(search, _VECTOR.op("@@")(func.plainto_tsquery(_SIMPLE, term)))
+            select(counted.c.term, SEARCH.c.entry_id, SEARCH.c.length, counted.c.frequency)
+            .select_from(SEARCH)
+            .join(counted, true())
+            .where(_VECTOR.op("@@")(cast(func.array_to_string(terms, " | "), _TSQUERY)))
+            .where(in_scope(SEARCH), ~expired)
         )
 
+    def holds_any(self, name: str) -> ColumnElement[bool]:
+        return _VECTOR.op("@@")(_any_of(bindparam(name, type_=Text)))
+
     def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:
-        search = EntrySearchModel.__table__
         given = bindparam(name, type_=Text)
         lines = func.string_to_array(given, func.chr(10))
         phrases = func.unnest(lines).table_valued("phrase", name="asked").render_derived()
         position = func.strpos(
-            func.concat(" ", search.c.text, " "), func.concat(" ", phrases.c.phrase, " ")
+            func.concat(" ", SEARCH.c.text, " "), func.concat(" ", phrases.c.phrase, " ")
         )
+        # The vector knows of the words only: positions in it end at 16,383.
         if not every:
-            return exists(select(phrases.c.phrase).where(position > 0))
-        # The index finds documents with all the words; positions in it end at 16,383.
+            found = exists(select(phrases.c.phrase).where(position > 0))
+            return and_(_VECTOR.op("@@")(_any_of(given)), found)
         return and_(
             _VECTOR.op("@@")(func.plainto_tsquery(_SIMPLE, given)),
             ~exists(select(phrases.c.phrase).where(position == 0)),
@@ -320,8 +344,10 @@ class PostgreSQLDialect(SQLDialect):
     def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:  # noqa: ARG002 -- see holds_words
         return "\n".join(" ".join(words) for words in sequences)
 
-    def contains(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        return func.strpos(value, bindparam(name, type_=Text)) > 0
+    def first_of(self, branches: Sequence[Select[Any]], column: str) -> Rows:
+        # PostgreSQL sorts the whole of a branch that is not told where it may stop.
+        ends = [each.order_by(each.selected_columns[column]).limit(LIMIT) for each in branches]
+        return super().first_of(ends, column) if len(ends) > 1 else ends[0]
 
     def is_missing_table(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", None) == "42P01"
@@ -341,6 +367,12 @@ class PostgreSQLDialect(SQLDialect):
         if sqlstate == "57014":  # query_canceled, of which our own timeout is one
             return BrokenConnectionError(message)
         return CatalogUnavailableError(message)
+
+
+def _any_of(lines: ColumnElement[str]) -> ColumnElement[Any]:
+    """Return the query for the words of any of *lines*: ``a b`` and ``c`` make ``a & b | c``."""
+    words = func.replace(func.replace(lines, " ", " & "), func.chr(10), " | ")
+    return cast(words, _TSQUERY)
 
 
 DIALECTS: dict[str, SQLDialect] = {

@@ -14,7 +14,6 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Delete,
-    Integer,
     Select,
     Table,
     Update,
@@ -33,7 +32,7 @@ from sqlalchemy.sql.dml import Insert
 
 from ltm.sql.clauses import ENTRIES, ROW_COLUMNS, SNAPSHOTS, TABLES, VERSIONS, in_scope
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.dialect import LIMIT, Rows, SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
 
 
@@ -94,11 +93,9 @@ class HistoryStatements:
             )
             return rows.where(of.c.key < bindparam("prefix_end")) if bounded else rows
 
-        def build() -> CompoundSelect[Any]:
+        def build() -> Rows:
             seen = (VERSIONS,) if superseded else (ENTRIES, VERSIONS)
-            rows = union_all(*(branch(of) for of in seen))
-            ordered = rows.order_by(rows.selected_columns.key)
-            return ordered.limit(bindparam("limit", type_=Integer))
+            return self.dialect.first_of([branch(of) for of in seen], "key")
 
         return self._shaped.get((bounded, superseded), build)
 
@@ -129,7 +126,7 @@ class HistoryStatements:
             branch(VERSIONS, VERSIONS.c.end_seq > bindparam("seq")),
         )
         ordered = keys.order_by(keys.selected_columns.key)
-        return ordered.limit(bindparam("limit", type_=Integer))
+        return ordered.limit(LIMIT)
 
     @CompiledOnce
     def select_unseen_versions(self) -> Select[Any]:
@@ -143,7 +140,7 @@ class HistoryStatements:
         return (
             select(VERSIONS.c.id, VERSIONS.c.begin_seq, VERSIONS.c.storage_uri)
             .where(in_scope(VERSIONS), ~seen)
-            .limit(bindparam("limit", type_=Integer))
+            .limit(LIMIT)
         )
 
     @CompiledOnce

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy import (
@@ -23,6 +23,7 @@ from sqlalchemy import (
     inspect,
     select,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
 from ltm.errors import SchemaOutOfDateError
@@ -61,14 +62,26 @@ def current_revision(connection: Connection, schema: str | None = None) -> str |
     """Return the revision that the database is at, or None where it has no schema."""
     if not inspect(connection).has_table(VERSION_TABLE, schema=schema):
         return None
-    options = {"schema_translate_map": {None: schema}}
+    # A map to None would mean the default schema, not the one that the connection looks in first.
+    options = {} if schema is None else {"schema_translate_map": {None: schema}}
     return connection.scalar(select(VERSION.c.version_num), execution_options=options)
 
 
 def out_of_date(revision: str | None) -> SchemaOutOfDateError:
-    """Return the error for a database that is at *revision* and not to be upgraded unasked."""
-    remedy = "run 'ltm db upgrade' or 'alembic upgrade head', or set auto_migrate"
+    """Return the error for a database that is at *revision* and stays there."""
+    if revision is None or is_known(revision):
+        remedy = "run 'ltm db upgrade' or 'alembic upgrade head', or set auto_migrate"
+    else:
+        remedy = "the database is newer: upgrade ltm itself"
     return SchemaOutOfDateError(revision, HEAD, remedy)
+
+
+def is_known(revision: str) -> bool:
+    """Return whether *revision* is one of the migrations, and so no newer than this library."""
+    from alembic.script import ScriptDirectory
+
+    script = ScriptDirectory(migrations_directory())
+    return any(each.revision == revision for each in script.walk_revisions())
 
 
 def create_schema(connection: Connection) -> None:
@@ -103,6 +116,9 @@ def ensure_schema(engine: Engine, schema: str | None = None) -> None:
 def ensure_schema_within(connection: Connection, schema: str | None = None) -> None:
     """Do the same within the transaction of *connection*, which somebody else ends."""
     dialect = DIALECTS[connection.dialect.name]
+    # Somebody else's transaction may be long, and would hold the lock to its end for nothing.
+    if not dialect.makes_own_schema and current_revision(connection, schema) == HEAD:
+        return
     dialect.lock_schema(connection)
     with working_in(connection, schema):
         revision = current_revision(connection)
@@ -110,8 +126,8 @@ def ensure_schema_within(connection: Connection, schema: str | None = None) -> N
             # All at once and without Alembic, whose import would cost more than the schema.
             create_schema(connection)
         elif revision != HEAD:
-            if revision is not None:
-                _require_known(revision)
+            if revision is not None and not is_known(revision):
+                raise out_of_date(revision)
             upgrade(connection)
 
 
@@ -121,13 +137,19 @@ def working_in(connection: Connection, schema: str | None) -> Iterator[None]:
     if schema is None:
         yield
         return
-    connection.execute(CreateSchema(schema, if_not_exists=True))
+    # PostgreSQL asks for the privilege to make it even where IF NOT EXISTS would find it made.
+    if not inspect(connection).has_schema(schema):
+        connection.execute(CreateSchema(schema, if_not_exists=True))
     before = connection.scalar(select(func.current_setting("search_path")))
-    quoted = connection.dialect.identifier_preparer.quote(schema)
-    connection.execute(select(func.set_config("search_path", quoted, True)))
-    yield
-    # For this transaction only, and only for the work in it that is ours.
-    connection.execute(select(func.set_config("search_path", before, True)))
+    # Quoted by the server: SQLAlchemy's quotes are for the text of a statement, with % doubled.
+    connection.execute(select(func.set_config("search_path", func.quote_ident(schema), True)))
+    try:
+        yield
+    finally:
+        # For this transaction only, and only for the work in it that is ours. Where the transaction
+        # has failed this fails too, and it ends with its settings.
+        with suppress(SQLAlchemyError):
+            connection.execute(select(func.set_config("search_path", before, True)))
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
@@ -164,11 +186,3 @@ def _config(connection: Connection | None, output: object = None) -> Config:
     config.set_main_option("script_location", migrations_directory().replace("%", "%%"))
     config.attributes["connection"] = connection
     return config
-
-
-def _require_known(revision: str) -> None:
-    from alembic.script import ScriptDirectory
-
-    known = {each.revision for each in ScriptDirectory(migrations_directory()).walk_revisions()}
-    if revision not in known:
-        raise SchemaOutOfDateError(revision, HEAD, "the database is newer: upgrade ltm itself")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -12,7 +13,13 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.errors import QueryCanceled
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import NullPool, PoolProxiedConnection, QueuePool
+from sqlalchemy.pool import (
+    ConnectionPoolEntry,
+    NullPool,
+    Pool,
+    PoolProxiedConnection,
+    QueuePool,
+)
 
 from ltm.sql.addresses import PostgresAddress, scrub
 from ltm.sql.engines import EnginePool
@@ -37,16 +44,33 @@ class StatementTimeoutError(QueryCanceled):
 
 
 class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
-    """A connection on which no statement waits for ever.
+    """A connection on which no statement waits for ever, and which a forked child lets go.
 
     Keepalives don't notice a server that is silent behind a living network stack.
     """
 
     statement_timeout = math.inf
     """Seconds that an answer may take."""
+    process: int | None = None
+    """The process that opened it; None for this one."""
 
     def wait(self, gen: PQGen[Any], *arguments: Any, **options: Any) -> Any:
         return super().wait(self._bounded(gen), *arguments, **options)
+
+    def let_go(self, null: int) -> None:
+        """Put the open descriptor *null* in the place of a parent's socket.
+
+        What this process says from now on doesn't reach the server, and the server sees the
+        parent's end: its locks would otherwise outlive it.
+        """
+        self.process = os.getppid()
+        if not self.closed:
+            os.dup2(null, self.fileno(), inheritable=False)
+
+    def __del__(self, *arguments: Any) -> None:
+        # A parent's connections are not this process's to close, or to warn of.
+        if self.process is None:
+            super().__del__(*arguments)
 
     def _bounded(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         deadline = time.monotonic() + self.statement_timeout
@@ -62,13 +86,17 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
 
+Connect = Callable[[], Any]
+"""Opens a :class:`BoundedConnection`; SQLAlchemy knows its kind by another name."""
+
+
 def connector(
     address: PostgresAddress,
     *,
     connect_timeout: float,
     statement_timeout: float,
     prepares: bool = True,
-) -> Callable[[], BoundedConnection]:
+) -> Connect:
     """Return what opens a connection to *address*.
 
     Args:
@@ -87,24 +115,59 @@ def connector(
                 prepare_threshold=5 if prepares else None, **arguments
             )
         except psycopg.Error as error:
-            # Not chained: whatever the driver has to say, it is said here without the password.
-            message = scrub(str(error), address)
-            raise type(error)(message) from None
-        connection.statement_timeout = statement_timeout
-        return connection
+            # What the driver has to say, said here without the password.
+            failure = type(error)(scrub(str(error), address))
+        else:
+            connection.statement_timeout = statement_timeout
+            _CONNECTIONS.add(connection)
+            return connection
+        # Out here, so that the driver's own error isn't in the context of this one.
+        raise failure
 
     return connect
 
 
-def open_postgres(connect: Callable[[], BoundedConnection], **pool: Any) -> Engine:
-    """Return an engine whose connections *connect* opens; *pool* are arguments of its pool."""
-    return create_engine(
-        "postgresql+psycopg://",
-        creator=connect,
-        # Nothing of ours is of that type, and looking for it costs every engine a round trip.
-        use_native_hstore=False,
-        **pool,
-    )
+def open_postgres(pool: Pool) -> Engine:
+    """Return an engine on a *pool* of connections."""
+    # Nothing of ours is of the type hstore, and looking for it costs every engine a round trip.
+    return create_engine("postgresql+psycopg://", pool=pool, use_native_hstore=False)
+
+
+class ShrinkingPool(QueuePool):
+    """Keeps as many connections as the last minute had use for."""
+
+    minimum = 0
+    """So many are kept while there is little to do."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._peak = 0
+        self._peak_since = time.monotonic()
+
+    def recreate(self) -> QueuePool:
+        recreated = super().recreate()
+        assert isinstance(recreated, ShrinkingPool)  # noqa: S101 -- it makes one of its own class
+        recreated.minimum = self.minimum
+        return recreated
+
+    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
+        if self._is_surplus():
+            # Not merely its connection: an empty place would be the next to be filled.
+            record.close()
+            self._dec_overflow()
+        else:
+            super()._do_return_conn(record)
+
+    def _is_surplus(self) -> bool:
+        """Return whether there are more connections than are needed, and nobody waits for one."""
+        busy, idle = self.checkedout(), self.checkedin()
+        self._peak = max(self._peak, busy)
+        if time.monotonic() - self._peak_since < SURPLUS_SECONDS:
+            return False
+        if idle and busy + idle > max(self._peak, self.minimum):
+            return True
+        self._peak, self._peak_since = busy, time.monotonic()
+        return False
 
 
 class PostgresPool(EnginePool):
@@ -113,7 +176,7 @@ class PostgresPool(EnginePool):
     def __init__(
         self,
         address: PostgresAddress,
-        connect: Callable[[], BoundedConnection],
+        connect: Connect,
         *,
         pool_min: int,
         pool_max: int,
@@ -130,82 +193,53 @@ class PostgresPool(EnginePool):
             pool_timeout: Seconds to wait for a connection while all are in use.
             recycle_seconds: After how long a connection is replaced.
         """
-        options: dict[str, Any] = {"poolclass": NullPool}
+        pool: Pool = NullPool(connect)
         if pool_max:
-            options = {
-                "poolclass": QueuePool,
-                "pool_size": pool_max,
-                "max_overflow": 0,
-                "pool_timeout": pool_timeout,
-                "pool_recycle": math.ceil(recycle_seconds),
-                "pool_use_lifo": True,
-            }
-        super().__init__(open_postgres(connect, **options), where=address.where)
-        self._pool_min = pool_min
-        self._process = os.getpid()
-        self._generation = 0
-        self._peak = 0
-        self._peak_since = time.monotonic()
-
-    def acquire(self) -> PoolProxiedConnection:
-        if self._process != os.getpid():
-            # A child's connections are its own: it neither uses nor closes its parent's.
-            _ABANDONED.append(self._engine.pool)
-            self._engine.dispose(close=False)
-            self._process = os.getpid()
-        while True:
-            connection = super().acquire()
-            if self._is_alive(connection):
-                return connection
-            connection.invalidate()
+            pool = ShrinkingPool(
+                connect,
+                pool_size=pool_max,
+                max_overflow=0,
+                timeout=pool_timeout,
+                recycle=math.ceil(recycle_seconds),
+                use_lifo=True,
+            )
+            pool.minimum = pool_min
+        super().__init__(open_postgres(pool), where=address.where)
 
     def release(self, connection: PoolProxiedConnection) -> None:
-        connection.info["used_at"] = time.monotonic()
-        if self._is_surplus():
+        connection.info["ltm_used_at"] = time.monotonic()
+        if self._closed:
             self.discard(connection)
         else:
             super().release(connection)
 
-    def discard(self, connection: PoolProxiedConnection) -> None:
-        driver = connection.driver_connection
-        if driver is not None and driver.broken:
-            # The server went away: what the pool holds from before is as dead.
-            self._generation += 1
-        super().discard(connection)
-
     def close(self) -> None:
         super().close()
-        if self._process == os.getpid():
-            self._engine.dispose()
+        self._engine.dispose()
 
     def _is_alive(self, connection: PoolProxiedConnection) -> bool:
         info = connection.info
-        if info.setdefault("generation", self._generation) != self._generation:
+        if info.setdefault("ltm_generation", self._generation) != self._generation:
+            # Not asked: a server that is silent would take its time with each of them.
             return False
-        used_at = info.get("used_at")
+        used_at = info.get("ltm_used_at")
         if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
             return True
-        try:
-            connection.execute("")
-        except psycopg.Error:
-            return False
-        return True
-
-    def _is_surplus(self) -> bool:
-        """Return whether there are more connections than the last minute had use for."""
-        pool = self._engine.pool
-        if not isinstance(pool, QueuePool):
-            return False
-        busy = pool.checkedout()
-        self._peak = max(self._peak, busy)
-        if time.monotonic() - self._peak_since < SURPLUS_SECONDS:
-            return False
-        needed = max(self._peak, self._pool_min)
-        if busy + pool.checkedin() > needed:
+        if self._answers(connection):
             return True
-        self._peak, self._peak_since = busy, time.monotonic()
+        self._suspect_others(connection)
         return False
 
 
-_ABANDONED: list[Any] = []
-"""Pools of a parent process, kept so that nothing finalises their connections."""
+_CONNECTIONS: weakref.WeakSet[BoundedConnection] = weakref.WeakSet()
+
+
+def _let_go() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_CONNECTIONS):
+        connection.let_go(null)
+    os.close(null)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)

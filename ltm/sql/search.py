@@ -1,14 +1,76 @@
-"""The statements of full-text search: the candidates, and what the ranker must know of them."""
+"""How entries are searched for: by conditions on their metadata, and by words.
+
+The statements of full-text search give the candidates, and what the ranker must know of them.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, NamedTuple
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Select,
+    String,
+    any_,
+    cast,
+    func,
+    select,
+    union_all,
+)
 
-from ltm.sql.clauses import ENTRIES, SEARCH, Condition, has_expired, in_scope, is_live
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.clauses import ENTRIES, SEARCH, has_expired, in_scope, is_live
+from ltm.sql.dialect import LIMIT, Rows, SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
+
+FEW = 1000
+"""So many entries are looked up and sorted sooner than all others are walked past."""
+
+
+class FilterCondition(NamedTuple):
+    """A condition, and how the entries that fulfil it are found where they are few."""
+
+    shape: Hashable
+    clause: ColumnElement[bool]
+    sources: Sequence[ColumnElement[Any]] = ()
+    """Arrays of ids. One with no more than ``FEW`` has every entry that fulfils the condition."""
+
+
+def walk_unless_few(
+    walk: Select[Any],
+    found: Select[Any],
+    condition: FilterCondition,
+    order: Callable[[Any], list[ColumnElement[Any]]],
+) -> Rows:
+    """Return *walk*, or where those that fulfil *condition* are few, *found* among them alone.
+
+    Which of them is run is decided when it is: by counting, not by what the planner expects.
+
+    Args:
+        walk: Entries along an index, up to ``limit``.
+        found: The same entries in no order.
+        condition: It is in both.
+        order: Gives the order of the walk for the columns of a row.
+    """
+    if not condition.sources:
+        return walk
+    count, is_rare = _find_rarest(condition)
+    few = found.where(count <= FEW, is_rare).order_by(*order(ENTRIES.c)).limit(LIMIT)
+    rows = union_all(few, walk.where(count > FEW))
+    return rows.order_by(*order(rows.selected_columns)).limit(LIMIT)
+
+
+def _find_rarest(
+    condition: FilterCondition,
+) -> tuple[ColumnElement[int], ColumnElement[bool]]:
+    """Return how many ids the shortest source has, and whether an entry is among them."""
+    counted = union_all(*(select(source.label("ids")) for source in condition.sources)).subquery()
+    shortest = select(counted.c.ids).order_by(func.cardinality(counted.c.ids)).limit(1)
+    rarest = shortest.cte("rarest")
+    ids = select(rarest.c.ids).scalar_subquery()
+    count = select(func.cardinality(rarest.c.ids)).scalar_subquery()
+    return count, ENTRIES.c.id == any_(cast(ids, ARRAY(String)))
 
 
 class SearchStatements:
@@ -39,15 +101,18 @@ class SearchStatements:
     @CompiledOnce
     def select_postings(self) -> Select[Any]:
         """Term, entry id, length and frequency of the words ``terms`` in live entries."""
-        expired = select(ENTRIES.c.id).where(in_scope(ENTRIES), has_expired())
-        return self.dialect.postings().where(in_scope(SEARCH), SEARCH.c.entry_id.not_in(expired))
+        return self.dialect.postings()
 
     def select_allowed(
-        self, condition: Condition | None, *, phrases: bool, exclusions: bool
+        self, condition: FilterCondition | None, *, phrases: bool, exclusions: bool
     ) -> CompiledStatement:
-        """Ids of live entries that hold every one of ``phrases`` and none of ``exclusions``."""
+        """Ids of live entries that hold every one of ``phrases`` and none of ``exclusions``.
 
-        def build() -> Select[Any]:
+        Only of those that hold any of the words ``candidates``, among which those of the phrases
+        are: whatever a filter lets through besides is of no use.
+        """
+
+        def build() -> Rows:
             statement = (
                 select(ENTRIES.c.id)
                 .select_from(SEARCH)
@@ -56,9 +121,17 @@ class SearchStatements:
             )
             if phrases:
                 statement = statement.where(self.dialect.holds_words("phrases", every=True))
+            else:
+                statement = statement.where(self.dialect.holds_any("candidates"))
             if exclusions:
                 statement = statement.where(~self.dialect.holds_words("exclusions", every=False))
-            return statement if condition is None else statement.where(condition.clause)
+            if condition is None:
+                return statement
+            statement = statement.where(condition.clause)
+            if not condition.sources:
+                return statement
+            count, is_rare = _find_rarest(condition)
+            return union_all(statement.where(count <= FEW, is_rare), statement.where(count > FEW))
 
         shape = ("allowed", phrases, exclusions, condition and condition.shape)
         return self._shaped.get(shape, build)

@@ -11,7 +11,6 @@ from typing import Any
 from sqlalchemy import (
     CompoundSelect,
     Delete,
-    Integer,
     Select,
     Update,
     bindparam,
@@ -43,9 +42,10 @@ from ltm.sql.clauses import (
     is_live,
 )
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.dialect import LIMIT, Rows, SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
 from ltm.sql.migrate import VERSION
+from ltm.sql.search import FilterCondition, walk_unless_few
 
 
 class Statements:
@@ -102,14 +102,16 @@ class Statements:
         """The live entries among ``ids``, in no order."""
         return select(*ENTRY_COLUMNS).where(self.dialect.is_among(ENTRIES.c.id, "ids"), is_live())
 
-    def select_by_key(self, condition: Condition | None, *, bounded: bool) -> CompiledStatement:
+    def select_by_key(
+        self, condition: FilterCondition | None, *, bounded: bool
+    ) -> CompiledStatement:
         """Up to ``limit`` live entries from ``prefix`` on and after ``after``, in key order.
 
         Not LIKE: SQLite's ignores case and has wildcards. Bytewise bounds, the upper one
         ``prefix_end`` where *bounded*, give one answer on every database and use the unique index.
         """
 
-        def build() -> Select[Any]:
+        def build() -> Rows:
             statement = select(*ENTRY_COLUMNS).where(
                 in_scope(ENTRIES),
                 ENTRIES.c.key >= bindparam("prefix"),
@@ -118,14 +120,16 @@ class Statements:
             )
             if bounded:
                 statement = statement.where(ENTRIES.c.key < bindparam("prefix_end"))
-            if condition is not None:
-                statement = statement.where(condition.clause)
-            return statement.order_by(ENTRIES.c.key).limit(bindparam("limit", type_=Integer))
+            if condition is None:
+                return statement.order_by(ENTRIES.c.key).limit(LIMIT)
+            statement = statement.where(condition.clause)
+            walk = statement.order_by(ENTRIES.c.key).limit(LIMIT)
+            return walk_unless_few(walk, statement, condition, lambda row: [row.key])
 
         return self._shaped.get(("by_key", bounded, condition and condition.shape), build)
 
     def select_newest(
-        self, condition: Condition | None, driver: Condition | None
+        self, condition: FilterCondition | None, driver: Condition | None
     ) -> CompiledStatement:
         """Up to ``limit`` live entries older than ``before_at`` and ``before_id``, newest first.
 
@@ -135,25 +139,28 @@ class Statements:
                 index, which holds the matches in this very order, and stops at the limit.
         """
 
-        def build() -> Select[Any]:
-            statement = select(*ENTRY_COLUMNS)
-            position = ENTRIES.c.updated_at, ENTRIES.c.id
-            if driver is None:
-                statement = statement.where(in_scope(ENTRIES))
-            else:
-                position = METADATA.c.updated_at, METADATA.c.entry_id
-                statement = (
-                    statement.select_from(METADATA)
-                    .join(ENTRIES, ENTRIES.c.id == METADATA.c.entry_id)
-                    .where(in_scope(METADATA), driver.clause)
-                )
+        def build() -> Rows:
+            entries = select(*ENTRY_COLUMNS).where(is_live())
             if condition is not None:
-                statement = statement.where(condition.clause)
+                entries = entries.where(condition.clause)
             before = tuple_(bindparam("before_at", type_=UTCDateTime), bindparam("before_id"))
-            return (
-                statement.where(is_live(), tuple_(*position) < before)
-                .order_by(*(column.desc() for column in position))
-                .limit(bindparam("limit", type_=Integer))
+            order = [ENTRIES.c.updated_at, ENTRIES.c.id]
+            found = entries.where(in_scope(ENTRIES), tuple_(*order) < before)
+            walk, position = found, order
+            if driver is not None:
+                position = [METADATA.c.updated_at, METADATA.c.entry_id]
+                walk = (
+                    entries.select_from(METADATA)
+                    .join(ENTRIES, ENTRIES.c.id == METADATA.c.entry_id)
+                    .where(in_scope(METADATA), driver.clause, tuple_(*position) < before)
+                )
+                named = select(METADATA.c.entry_id).where(METADATA.c.entry_id == ENTRIES.c.id)
+                found = found.where(named.where(driver.clause).offset(0).exists())
+            walk = walk.order_by(*(column.desc() for column in position)).limit(LIMIT)
+            if condition is None:
+                return walk
+            return walk_unless_few(
+                walk, found, condition, lambda row: [row.updated_at.desc(), row.id.desc()]
             )
 
         shape = ("newest", condition and condition.shape, driver and driver.shape)
@@ -283,7 +290,7 @@ class Statements:
             select(*ENTRY_COLUMNS)
             .where(in_scope(ENTRIES), has_expired())
             .order_by(ENTRIES.c.expires_at)
-            .limit(bindparam("limit", type_=Integer))
+            .limit(LIMIT)
             .with_for_update(skip_locked=True)
         )
 
@@ -346,7 +353,7 @@ class Statements:
                 uri > bindparam("after"),
             )
             .order_by(uri)
-            .limit(bindparam("limit", type_=Integer))
+            .limit(LIMIT)
         )
 
     @CompiledOnce

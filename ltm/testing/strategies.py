@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from ltm.entry import JSONValue
+from ltm.entry import EXPIRY_NAMES, JSONValue
 
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
@@ -43,7 +43,12 @@ metadata_values: st.SearchStrategy[JSONValue] = st.recursive(
     max_leaves=8,
 )
 
-metadata = st.dictionaries(storable_text, metadata_values, max_size=4)
+metadata = st.dictionaries(
+    # What stands under the others would have to be an expiry.
+    storable_text.filter(lambda name: name not in EXPIRY_NAMES),
+    metadata_values,
+    max_size=4,
+)
 
 
 @st.composite

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ltm.cli.connection import Target, parse_catalog_url, resolve_settings
+from ltm.config import PostgresSettings, SQLiteSettings, SupabaseSettings
 from ltm.errors import ValidationError
 
 
@@ -63,6 +64,46 @@ def test_a_catalog_flag_replaces_a_catalog_of_another_kind(tmp_path):
     assert _resolved(config="agent.yaml", catalog="local.db")[0] == "local.db"
 
 
+URL = "postgresql://me:new@elsewhere/other"
+
+
+def _with_flag(document, url=URL):
+    Path("agent.yaml").write_text(f"ltm: {{catalog: {document}}}")
+    return resolve_settings(Target(config="agent.yaml", catalog=url), {}).catalog
+
+
+def test_a_url_takes_the_place_of_an_address_and_of_nothing_else():
+    configured = (
+        "{type: postgres, host: h, port: 1, database: d, user: u, password: p, sslmode: disable,"
+        " schema: agents, pool_max: 3, pool_mode: transaction, statement_timeout: 5}"
+    )
+    assert _with_flag(configured) == PostgresSettings(
+        connection_string=URL,
+        schema="agents",
+        pool_max=3,
+        pool_mode="transaction",
+        statement_timeout=5,
+    )
+
+
+def test_a_url_loses_no_access_token():
+    configured = "{type: supabase, connection_string: x, access_token: t, schema: agents}"
+    assert _with_flag(configured) == SupabaseSettings(
+        connection_string=URL, access_token="t", schema="agents"
+    )
+
+
+def test_a_url_of_another_kind_keeps_what_both_kinds_know():
+    url = "postgresql://me:new@db.abc.supabase.co/postgres"
+    assert _with_flag("{type: postgres, host: h, schema: agents}", url) == SupabaseSettings(
+        connection_string=url, schema="agents"
+    )
+    assert _with_flag("{type: sqlite, path: a.db, durability: full}") == PostgresSettings(
+        connection_string=URL
+    )
+    assert _with_flag("{type: other, schema: agents}") == PostgresSettings(connection_string=URL)
+
+
 @pytest.mark.parametrize(
     ("url", "path"),
     [
@@ -76,11 +117,66 @@ def test_a_catalog_flag_replaces_a_catalog_of_another_kind(tmp_path):
     ],
 )
 def test_a_catalog_url_names_a_file(url, path):
-    assert parse_catalog_url(url) == path
+    assert parse_catalog_url(url) == SQLiteSettings(path=path)
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "PostgreSQL"])
+def test_a_catalog_url_names_a_server(scheme):
+    url = f"{scheme}://me:pa:ss@h:5433/db?sslmode=require"
+    assert parse_catalog_url(url) == PostgresSettings(connection_string=url)
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://me:hunter2@h/db", "duckdb:///x", "sqlite://a.db", "sqlite:a.db", ""]
+    "place",
+    [
+        "db.abc.supabase.co:5432",
+        "DB.abc.Supabase.CO",
+        "aws-0-eu-west-1.pooler.supabase.com:6543",
+        "db.abc.supabase.co.",
+    ],
+)
+def test_a_host_of_supabase_makes_a_catalog_of_supabase(place):
+    url = f"postgresql://me:hunter2@{place}/postgres"
+    assert parse_catalog_url(url) == SupabaseSettings(connection_string=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://supabase.co.example.org/db", "postgresql://notsupabase.co/db"]
+)
+def test_a_host_that_only_looks_like_supabases_does_not(url):
+    assert parse_catalog_url(url) == PostgresSettings(connection_string=url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg2://me:hunter2@h/db",
+        "postgresql+asyncpg://me:hunter2@h/db",
+        "postgresql://me:hunter2@h:no/db",
+        "postgresql://me:hunter2@h/db?hunter2",
+        "postgresql:hunter2",
+        "postgres://me:hunter2%@h/db",
+        "host=h user=me password=hunter2",
+        "password=hunter2 host=h",
+        "sqlite:///a.db?password=hunter2",
+        "postgressql://me:hunter2@h/db",
+        "mysql://me:hunter2@h/db",
+    ],
+)
+def test_a_url_that_is_refused_keeps_its_password_to_itself(ltm, monkeypatch, url):
+    result = ltm("--catalog", url, "--json", "ls")
+    assert result.status == 2
+    monkeypatch.setenv("LTM_CATALOG_URL", url)
+    copied = ltm("copy", "--to", url, "--to-storage", "x")
+    checked = ltm("db", "check")
+    assert (copied.status, checked.status) == (2, 2)
+    for each in (result, copied, checked):
+        assert "hunter2" not in each.out + each.err
+    assert os.listdir() == []
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://me:hunter2@h/db", "duckdb:///x", "sqlite://a.db", "sqlite:a.db", ""]
 )
 def test_another_catalog_url_is_refused_naming_what_is_supported(url):
     with pytest.raises(ValidationError, match="supported are sqlite:///PATH") as caught:

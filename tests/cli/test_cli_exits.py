@@ -136,3 +136,22 @@ def test_the_version_is_that_of_the_package(ltm):
 def test_what_is_not_json_is_refused(text):
     with pytest.raises(errors.ValidationError, match="is not JSON"):
         parse_json(text, "value")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("db", "upgrade", "URL"),
+        ("db", "upgrade", "URL", "URL"),
+        ("db", "sql", "--dialect", "URL"),
+        ("URL", "ls"),
+        ("--catlog=URL", "ls"),
+        ("--config", "URL", "ls"),
+        ("ls", "--limit", "URL"),
+    ],
+)
+def test_a_url_in_the_wrong_place_keeps_its_password_to_itself(ltm, arguments):
+    url = "postgresql://me:hunter2@h/db"
+    result = ltm("--json", *(each.replace("URL", url) for each in arguments))
+    assert result.status == 2
+    assert "hunter2" not in result.out + result.err

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
 
+from ltm.cli.schema import DIALECT_NAMES
+from ltm.sql.dialects import DIALECTS
 from ltm.sql.migrate import HEAD
 
 
@@ -56,7 +59,9 @@ def test_check_names_the_upgrade_command_unless_the_schema_is_newest(ltm):
 def test_a_schema_newer_than_the_library_is_exit_status_7(ltm):
     ltm("db", "upgrade")
     _set_revision("9999")
-    assert ltm("db", "check").status == 1
+    checked = ltm("db", "check")
+    assert checked.status == 1
+    assert checked.err.endswith(f"not at {HEAD}: it is newer: upgrade ltm itself\n")
     assert ltm("db", "upgrade").status == 7
     answer = ltm("--json", "ls")
     assert answer.status == 7
@@ -81,3 +86,67 @@ def test_a_file_that_is_no_database_is_exit_status_4(ltm, command):
 
 def test_a_catalog_in_memory_has_no_schema_to_manage(ltm):
     assert ltm("--catalog", ":memory:", "db", "current").status == 2
+
+
+SERVER = "ltm: {catalog: {type: TYPE, connection_string: '${NOWHERE}', schema: Agents}}"
+
+
+def test_the_dialects_that_can_be_named_are_those_there_are():
+    assert set(DIALECT_NAMES) == set(DIALECTS)
+
+
+@pytest.mark.parametrize("kind", ["postgres", "supabase"])
+def test_the_sql_is_that_of_the_catalog_and_nothing_is_connected(ltm, monkeypatch, kind):
+    monkeypatch.setenv("NOWHERE", "postgresql://me:hunter2@nowhere.invalid/db")
+    # Nor is the driver needed.
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    Path("agent.yaml").write_text(SERVER.replace("TYPE", kind))
+    shown = ltm("--config", "agent.yaml", "db", "sql").out
+    assert 'SET LOCAL search_path = "Agents"' in shown
+    assert "JSONB" in shown
+    assert "hunter2" not in shown
+    assert "%%" not in shown
+    other = ltm("--config", "agent.yaml", "db", "sql", "--schema", "other").out
+    assert 'SET LOCAL search_path = "other"' in other
+    assert "Agents" not in other
+    lite = ltm("--config", "agent.yaml", "db", "sql", "--dialect", "sqlite").out
+    assert lite == ltm("db", "sql").out
+
+
+def test_the_sql_can_be_had_for_another_database_than_the_catalogs(ltm):
+    shown = ltm("db", "sql", "--dialect", "postgresql").out
+    assert shown == ltm("--catalog", "postgresql://nowhere.invalid/db", "db", "sql").out
+    assert "CREATE SCHEMA" not in shown
+    assert not Path("ltm_catalog.db").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--dialect", "mysql"),
+        ("--schema", "agents"),
+        ("--dialect", "sqlite", "--schema", "agents"),
+        ("--dialect", "postgresql", "--schema", ""),
+        ("--dialect", "postgresql", "--schema", "x" * 201),
+    ],
+)
+def test_sql_that_there_is_not_is_refused(ltm, arguments):
+    result = ltm("db", "sql", *arguments)
+    assert (result.status, result.out) == (2, "")
+
+
+@pytest.mark.parametrize("command", ["upgrade", "current", "check", "sql"])
+def test_a_catalog_of_another_kind_has_no_schema_to_manage(ltm, command):
+    Path("agent.yaml").write_text("ltm: {catalog: {type: other, password: hunter2}}")
+    result = ltm("--config", "agent.yaml", "db", command)
+    assert result.status == 2
+    assert result.err == (
+        "error: catalog 'other' has no schema to manage here (validation_error)\n"
+    )
+
+
+def test_a_missing_driver_is_exit_status_8(ltm, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ltm.sql.postgres", None)
+    result = ltm("--catalog", "postgresql://nowhere.invalid/db", "db", "current")
+    assert result.status == 8
+    assert "pip install 'ltm[postgres]'" in result.err

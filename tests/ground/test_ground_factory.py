@@ -93,7 +93,7 @@ def test_a_catalog_that_was_made_is_closed() -> None:
         (lambda: create_ltm_backend(storage="x"), "backend 'duckdb'.*storage"),
         (lambda: create_ltm_backend(catalog="sqlite"), "catalog: expected a subclass"),
         (lambda: create_ltm_backend(payload_format="xml"), "xml"),
-        (lambda: create_ltm_backend(inline_threshold=-1), "inline_threshold: expected 0 or more"),
+        (lambda: create_ltm_backend(inline_threshold=-1), "inline_threshold: -1 is not from 0"),
         (lambda: create_ltm_backend(inline_threshold="1k"), "inline_threshold: expected bytes"),
         (lambda: create_ltm_backend(max_workers=0), "max_workers"),
         (lambda: create_ltm_backend(table=""), "table: expected 1 to 200 characters"),

@@ -13,7 +13,7 @@ from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
 from ltm.errors import SnapshotNotFoundError
-from ltm.sql.engines import SQLitePool
+from ltm.sql.sqlite import SQLitePool
 from ltm.testing.clock import FakeClock
 from tests.sql.counting import CountingPool
 

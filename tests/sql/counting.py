@@ -30,9 +30,9 @@ class CountingConnection:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.connection, name)
 
-    def execute(self, sql: str, *arguments: Any) -> Any:
+    def execute(self, sql: str, *arguments: Any, **options: Any) -> Any:
         self._calls.append(sql)
-        return self.connection.execute(sql, *arguments)
+        return self.connection.execute(sql, *arguments, **options)
 
     def cursor(self) -> CountingCursor:
         return CountingCursor(self.connection.cursor(), self._calls)

@@ -15,8 +15,8 @@ from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.clock import utc_now
 from ltm.search.filters import encode_value, parse_filter
-from ltm.sql.engines import SQLitePool
 from ltm.sql.execution import CompiledStatement, Session
+from ltm.sql.sqlite import SQLitePool
 from tests.sql.counting import CountingPool
 
 LARGE = "a large value " * 200

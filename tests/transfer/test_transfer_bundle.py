@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from memories import AWKWARD, Memory
 
+from ltm.entry import validate_metadata
 from ltm.errors import IntegrityError, LTMError, SnapshotNotFoundError, ValidationError
 from ltm.hashing import canonical_json, hash_text
 from ltm.testing.clock import FakeClock
@@ -85,7 +86,7 @@ def test_any_value_and_any_metadata_come_back(here: Memory, there: Memory, entri
     for key, (value, noted) in entries.items():
         found = there.backend.retrieve(key)
         assert same_json(found["value"], value)
-        assert same_json(found["metadata"], noted)
+        assert same_json(found["metadata"], validate_metadata(noted))
 
 
 def test_metadata_as_deep_as_can_be_stored_are_carried(here: Memory, there: Memory) -> None:

@@ -379,9 +379,11 @@ def test_a_report_can_not_be_changed() -> None:
     assert replace(report, total=2).total == 2
 
 
-def test_metadata_numbers_as_a_database_of_decimals_keeps_them_are_unchanged(
+def test_a_zero_without_its_sign_is_unchanged_and_a_number_of_another_type_is_not(
     here: Memory, there: Memory
 ) -> None:
     here.backend.store("k", 1, {"large": 1e16, "minus": -0.0, "half": 1.5e-7})
-    there.backend.store("k", 1, {"large": 10**16, "minus": 0.0, "half": 1.5e-7})
+    there.backend.store("k", 1, {"large": 1e16, "minus": 0.0, "half": 1.5e-7})
     assert copy_memory(here.backend, there.backend).unchanged == 1
+    there.backend.store("k", 1, {"large": 10**16, "minus": 0.0, "half": 1.5e-7})
+    assert copy_memory(here.backend, there.backend).unchanged == 0

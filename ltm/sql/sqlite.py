@@ -1,0 +1,229 @@
+"""Connections to SQLite: to a file, as many as are used at once, and to a database in memory.
+
+A process must not fork while another of its threads is in the middle of a verb.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.pool import NullPool, Pool, StaticPool
+
+from ltm.errors import CatalogUnavailableError, ClosedError
+from ltm.sql.engines import DriverPool
+
+Durability = Literal["normal", "full"]
+
+BUSY_TIMEOUT = 30.0
+"""Seconds that a connection waits for another one's transaction, unless told otherwise."""
+
+MAX_IDLE = 16
+"""How many connections are kept open while nobody uses them."""
+
+
+class SQLitePool(DriverPool):
+    """Connections to one SQLite file, as many as are used at once; reused last in, first out."""
+
+    error = sqlite3.Error
+
+    def __init__(self, path: str, *, durability: Durability, busy_timeout: float) -> None:
+        self.where = path
+        self._path = path
+        self._durability = durability
+        self._busy_timeout = busy_timeout
+        self._idle: list[sqlite3.Connection] = []
+        self._process = os.getpid()
+        self._closed = False
+        _POOLS.add(self)
+
+    def acquire(self) -> sqlite3.Connection:
+        if self._closed:
+            raise ClosedError(f"catalog {self.where} is closed")
+        if self._process != os.getpid():
+            # SQLite's locks belong to the process that took them: using or even closing a parent's
+            # connection here would break the parent's.
+            _ABANDONED.extend(self._idle)
+            self._idle, self._process = [], os.getpid()
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open()
+
+    def release(self, connection: sqlite3.Connection) -> None:
+        if len(self._idle) >= MAX_IDLE:
+            connection.close()
+        else:
+            self._idle.append(connection)
+        if self._closed:
+            self.close()
+
+    def discard(self, connection: sqlite3.Connection) -> None:
+        connection.close()
+
+    def engine(self) -> Engine:
+        return _autocommit_engine(self._open, NullPool)
+
+    def close(self) -> None:
+        self._closed = True
+        self.close_idle()
+
+    def close_idle(self) -> None:
+        """Close the connections that nobody uses at the moment."""
+        if self._process == os.getpid():
+            while self._idle:
+                with suppress(IndexError):  # another thread took the last one
+                    self._idle.pop().close()
+
+    def make_durable(self) -> None:
+        if self._durability == "normal":
+            sync_log(self._path)
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            directory = os.path.dirname(self._path)
+            if directory:
+                os.makedirs(directory, exist_ok=True)
+            return connect_sqlite(
+                self._path, durability=self._durability, busy_timeout=self._busy_timeout
+            )
+        except (OSError, sqlite3.Error) as error:
+            raise CatalogUnavailableError(f"catalog {self.where}: {error}") from error
+
+
+class SharedMemoryPool(DriverPool):
+    """One connection to a database in memory, lent to one thread at a time."""
+
+    error = sqlite3.Error
+    where = ":memory:"
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+
+    def acquire(self) -> sqlite3.Connection:
+        self._lock.acquire()
+        if self._closed:
+            self._lock.release()
+            raise ClosedError("catalog :memory: is closed")
+        if self._connection is None:
+            self._connection = connect_sqlite(":memory:", durability="normal", busy_timeout=0)
+        return self._connection
+
+    def release(self, connection: sqlite3.Connection) -> None:  # noqa: ARG002 -- there is one
+        self._lock.release()
+
+    def discard(self, connection: sqlite3.Connection) -> None:
+        # Closing it would forget everything.
+        connection.rollback()
+        self._lock.release()
+
+    def engine(self) -> Engine:
+        connection = self.acquire()
+        self.release(connection)
+        engine = _autocommit_engine(lambda: connection, StaticPool)
+        # Whoever has the connection by the engine has it alone, too.
+        event.listen(engine, "checkout", lambda *_: self._lock.acquire())
+        event.listen(engine, "checkin", lambda *_: self._lock.release())
+        return engine
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+
+def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
+    """Open *path* in autocommit mode with the pragmas that ``ltm`` relies on.
+
+    Args:
+        path: A file, or ``:memory:``.
+        durability: ``normal`` keeps every commit when the process dies, and all but the last ones
+            when the machine does; ``full`` keeps every commit in both cases, for one fsync each.
+        busy_timeout: Seconds to wait for another process's transaction.
+    """
+    connection = sqlite3.connect(
+        path,
+        timeout=busy_timeout,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=512,
+    )
+    try:
+        mode = _enter_log_mode(connection, busy_timeout)
+        # Without a write-ahead log (some network file systems) NORMAL may corrupt the file.
+        full = durability == "full" or mode not in ("wal", "memory")
+        connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def sync_log(path: str) -> None:
+    """Put what the database at *path* has written to its log on disk."""
+    try:
+        # SQLite locks other files than this one, so closing it here drops no lock.
+        descriptor = os.open(f"{path}-wal", os.O_RDONLY)
+    except FileNotFoundError:
+        return  # no log: everything is in the file, synced
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _enter_log_mode(connection: sqlite3.Connection, busy_timeout: float) -> str:
+    """Switch to the write-ahead log and return the mode that the database is in then."""
+    # Whoever writes to a file that is not in this mode yet makes SQLite answer "locked" at once,
+    # whatever its timeout: it can't know that it would not wait for itself.
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            mode: str = connection.execute("PRAGMA journal_mode=WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(random.uniform(0.001, 0.01))
+        else:
+            return mode
+
+
+def _autocommit_engine(creator: Callable[[], sqlite3.Connection], pool: type[Pool]) -> Engine:
+    engine = create_engine("sqlite://", creator=creator, poolclass=pool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # The driver is in autocommit mode and begins nothing by itself.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+_ABANDONED: list[sqlite3.Connection] = []
+"""Connections of a parent process, kept so that nothing finalises them."""
+
+_POOLS: weakref.WeakSet[SQLitePool] = weakref.WeakSet()
+
+
+def _close_idle_connections() -> None:
+    for pool in list(_POOLS):
+        pool.close_idle()
+
+
+if hasattr(os, "register_at_fork"):
+    # Within a process SQLite remembers which locks it has taken on a file. A child would inherit
+    # the memory without the locks, and its own connections would rely on them.
+    os.register_at_fork(before=_close_idle_connections)
