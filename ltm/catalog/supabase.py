@@ -28,7 +28,8 @@ from ltm.sql.dialects import PostgreSQLDialect
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 
 _WHERE_TO_FIND = (
-    "copy it from 'Connect' in the dashboard of the project and put the database password in"
+    "copy the connection string from 'Connect' in the dashboard of the project and put in the "
+    "database password"
 )
 
 

@@ -14,7 +14,7 @@ from history_workers import KEYS, change
 from postgres_place import PostgresPlace, is_outage, succeed
 from sqlalchemy import create_engine
 from starting import said, started
-from test_history_writers import Follower, expect_equal
+from test_history_writers import Follower, expect_equal, rounds
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 
@@ -62,9 +62,10 @@ def expect_nothing_left(place: PostgresPlace) -> None:
 def test_a_reader_misses_no_change_of_eight_threads(place: PostgresPlace) -> None:
     with place.open() as memory:
         follower = Follower(memory)
-        with written_to(memory, 40) as writers:
-            while any(writer.is_alive() for writer in writers):
-                follower.follow()
+        for _ in rounds(follower):
+            with written_to(memory, 40) as writers:
+                while any(writer.is_alive() for writer in writers):
+                    follower.follow()
         expect_equal(follower, memory)
     expect_nothing_left(place)
 
@@ -72,11 +73,14 @@ def test_a_reader_misses_no_change_of_eight_threads(place: PostgresPlace) -> Non
 def test_a_reader_misses_no_change_of_four_processes(place: PostgresPlace) -> None:
     with place.open() as memory:
         follower = Follower(memory)
-        commands = [("write", place.url, place.storage, name, 30) for name in "abcd"]
-        with started(SCRIPT, commands) as workers:
-            while any(worker.poll() is None for worker in workers):
-                follower.follow()
-            assert said(workers, DEADLINE) == [[]] * 4
+        for number in rounds(follower):
+            commands = [
+                ("write", place.url, place.storage, f"{name}{number}", 30) for name in "abcd"
+            ]
+            with started(SCRIPT, commands) as workers:
+                while any(worker.poll() is None for worker in workers):
+                    follower.follow()
+                assert said(workers, DEADLINE) == [[]] * 4
         expect_equal(follower, memory)
     expect_nothing_left(place)
 
