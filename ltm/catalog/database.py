@@ -87,8 +87,9 @@ class Database:
             CatalogUnavailableError: It could not be begun or committed; or, where a failure within
                 was passed over, not committed any more.
         """
+        begin = self.dialect.begin_write(gate)
         with ExitStack() as stack:
-            connection = _once_more(lambda: stack.enter_context(self._begun(gate)))
+            connection = _once_more(lambda: stack.enter_context(self._begun(begin)))
             yield BoundDatabase(self, connection)
 
     def join(self, connection: Connection, gate: Gate) -> Database:
@@ -172,23 +173,15 @@ class Database:
 
     @contextmanager
     def _transaction(self, begin: str, gate: Gate | None = None) -> Iterator[Session]:  # noqa: ARG002 -- in begin
-        with self._connected() as connection:
-            session = Session(connection, self.dialect)
-            session.command(begin)
-            try:
-                self._assume_identity(session)
-                yield session
-            except LTMError:
-                session.command("ROLLBACK")
-                raise
-            self._commit(session)
+        with self._begun(begin) as connection:
+            yield Session(connection, self.dialect)
 
     @contextmanager
-    def _begun(self, gate: Gate) -> Iterator[Any]:
+    def _begun(self, begin: str) -> Iterator[Any]:
         """Give a connection in a transaction, which ends with the block."""
         with self._connected() as connection:
             session = Session(connection, self.dialect)
-            session.command(self.dialect.begin_write(gate))
+            session.command(begin)
             try:
                 self._assume_identity(session)
                 yield connection

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from sqlalchemy import Engine
 
-from ltm.catalog.database import Database
+from ltm.catalog.database import Database, Identity
 from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock, utc_now
 from ltm.errors import MissingDependencyError, ValidationError
@@ -111,18 +111,30 @@ class PostgresCatalog(SQLCatalog):
                 pool_mode=pool_mode,
             )
         super().__init__(
-            Database(
-                pool,
-                PostgreSQLDialect.name,
-                schema=None if schema is None else validate_name(schema, "schema"),
-                auto_migrate=auto_migrate,
-            ),
+            database_on(pool, schema=schema, auto_migrate=auto_migrate),
             table=table,
             tenant=tenant,
             inline_threshold=inline_threshold,
             language=language,
             clock=clock,
         )
+
+
+def database_on(
+    pool: DriverPool, *, schema: str | None, auto_migrate: bool, identity: Identity | None = None
+) -> Database:
+    """Return the PostgreSQL database that *pool* connects to; see :class:`Database`.
+
+    Raises:
+        ValidationError: *schema* cannot be the name of one.
+    """
+    return Database(
+        pool,
+        PostgreSQLDialect.name,
+        schema=None if schema is None else validate_name(schema, "schema"),
+        auto_migrate=auto_migrate,
+        identity=identity,
+    )
 
 
 def pool_of(engine: Engine) -> DriverPool:

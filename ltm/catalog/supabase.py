@@ -8,12 +8,13 @@ from datetime import datetime
 
 from sqlalchemy import Engine
 
-from ltm.catalog.database import Database, Identity
+from ltm.catalog.database import Identity
 from ltm.catalog.postgres import (
     CONNECT_TIMEOUT,
     POOL_TIMEOUT,
     RECYCLE_SECONDS,
     STATEMENT_TIMEOUT,
+    database_on,
     open_pool,
     pool_of,
 )
@@ -21,9 +22,8 @@ from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.tokens import AccessToken, read_access_token
 from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
-from ltm.keys import DEFAULT_TABLE, validate_name
+from ltm.keys import DEFAULT_TABLE
 from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address, supabase_mode
-from ltm.sql.dialects import PostgreSQLDialect
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 
@@ -121,13 +121,7 @@ class SupabaseCatalog(SQLCatalog):
                 pool_mode=supabase_mode(address) if pool_mode is None else pool_mode,
             )
         super().__init__(
-            Database(
-                pool,
-                PostgreSQLDialect.name,
-                schema=None if schema is None else validate_name(schema, "schema"),
-                auto_migrate=auto_migrate,
-                identity=identity,
-            ),
+            database_on(pool, schema=schema, auto_migrate=auto_migrate, identity=identity),
             table=table,
             tenant=tenant,
             inline_threshold=inline_threshold,

@@ -18,9 +18,13 @@ from sqlalchemy import (
     bindparam,
     union_all,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
 from ltm.errors import CatalogUnavailableError, LTMError
+
+ConflictInsert = sqlite.Insert | postgresql.Insert
+"""An INSERT that can say what becomes of a row that is there."""
 
 Rows = Select[Any] | CompoundSelect[Any]
 
@@ -78,6 +82,9 @@ class SQLDialect(ABC):
         """Return SQLAlchemy's dialect, whose SQL takes parameters by position."""
 
     @abstractmethod
+    def insert(self, target: Table, columns: Sequence[str]) -> ConflictInsert:
+        """Return INSERT of *columns*, whose parameters are those of :meth:`bind_rows`."""
+
     def upsert(
         self,
         target: Table,
@@ -89,13 +96,23 @@ class SQLDialect(ABC):
     ) -> Insert:
         """Return INSERT of *columns* that, where *keys* are there, sets its *changed* columns.
 
-        With *unless_equal* a row in which that column is the same already stays untouched. The
-        parameters of this and of the next are those of :meth:`bind_rows`.
+        With *unless_equal* a row in which that column is the same already stays untouched.
         """
+        statement = self.insert(target, columns)
+        differs = (
+            None
+            if unless_equal is None
+            else target.c[unless_equal].is_distinct_from(statement.excluded[unless_equal])
+        )
+        return statement.on_conflict_do_update(
+            index_elements=keys,
+            set_={name: statement.excluded[name] for name in changed},
+            where=differs,
+        )
 
-    @abstractmethod
     def insert_new(self, target: Table, columns: Sequence[str]) -> Insert:
         """Return INSERT of *columns* that leaves a row that is there as it is."""
+        return self.insert(target, columns).on_conflict_do_nothing()
 
     @abstractmethod
     def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

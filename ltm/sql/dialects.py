@@ -34,7 +34,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
-from sqlalchemy.sql.dml import Insert
 from sqlalchemy.types import TypeEngine
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
@@ -122,30 +121,8 @@ class SQLiteDialect(SQLDialect):
     def sqlalchemy(self) -> Dialect:
         return sqlite.dialect(paramstyle="qmark")
 
-    def upsert(
-        self,
-        target: Table,
-        columns: Sequence[str],
-        *,
-        keys: Sequence[str],
-        changed: Sequence[str],
-        unless_equal: str | None = None,
-    ) -> Insert:
-        statement = sqlite.insert(target).values({name: bindparam(name) for name in columns})
-        differs = (
-            None
-            if unless_equal is None
-            else target.c[unless_equal].is_distinct_from(statement.excluded[unless_equal])
-        )
-        return statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={name: statement.excluded[name] for name in changed},
-            where=differs,
-        )
-
-    def insert_new(self, target: Table, columns: Sequence[str]) -> Insert:
-        values: dict[str, Any] = {name: bindparam(name) for name in columns}
-        return sqlite.insert(target).values(values).on_conflict_do_nothing()
+    def insert(self, target: Table, columns: Sequence[str]) -> sqlite.Insert:
+        return sqlite.insert(target).values({name: bindparam(name) for name in columns})
 
     def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         return rows
@@ -237,37 +214,13 @@ class PostgreSQLDialect(SQLDialect):
         dialect: Dialect = psycopg.dialect(paramstyle="format")  # type: ignore[no-untyped-call]  # SQLAlchemy's
         return dialect
 
-    def upsert(
-        self,
-        target: Table,
-        columns: Sequence[str],
-        *,
-        keys: Sequence[str],
-        changed: Sequence[str],
-        unless_equal: str | None = None,
-    ) -> Insert:
-        statement = self._insert(target, columns)
-        differs = (
-            None
-            if unless_equal is None
-            else target.c[unless_equal].is_distinct_from(statement.excluded[unless_equal])
-        )
-        return statement.on_conflict_do_update(
-            index_elements=keys,
-            set_={name: statement.excluded[name] for name in changed},
-            where=differs,
-        )
-
-    def insert_new(self, target: Table, columns: Sequence[str]) -> Insert:
-        return self._insert(target, columns).on_conflict_do_nothing()
-
     def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         if not rows:
             return []
         return [{"rows": spell_out(json.dumps(rows, default=datetime.isoformat))}]
 
-    def _insert(self, target: Table, columns: Sequence[str]) -> postgresql.Insert:
-        """Return INSERT of all rows of one JSON text: a single statement, whatever their number."""
+    def insert(self, target: Table, columns: Sequence[str]) -> postgresql.Insert:
+        # Of all rows in one JSON text: a single statement, whatever their number.
         types = {name: _RECORD_TYPES.get(type(target.c[name].type), Text()) for name in columns}
         rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSONB))
         record = rows.table_valued(
