@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ltm.backend.base import LTMBackend as LTMBackend
     from ltm.backend.duckdb import DuckDBLTMBackend as DuckDBLTMBackend
     from ltm.catalog.base import Catalog as Catalog
+    from ltm.catalog.firestore import FirestoreCatalog as FirestoreCatalog
     from ltm.catalog.postgres import PostgresCatalog as PostgresCatalog
     from ltm.catalog.protocol import CatalogBackend as CatalogBackend
     from ltm.catalog.sqlite import SQLiteCatalog as SQLiteCatalog
@@ -45,6 +46,7 @@ _HOMES = {
     "DuckDBLTMBackend": "ltm.backend.duckdb",
     "Catalog": "ltm.catalog.base",
     "CatalogBackend": "ltm.catalog.protocol",
+    "FirestoreCatalog": "ltm.catalog.firestore",
     "PostgresCatalog": "ltm.catalog.postgres",
     "SQLiteCatalog": "ltm.catalog.sqlite",
     "SupabaseCatalog": "ltm.catalog.supabase",

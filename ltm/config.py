@@ -15,147 +15,50 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
-from msgspec import Meta, Struct, convert, field, structs
+from msgspec import convert, structs
 
 from ltm.errors import MissingDependencyError, ValidationError
-from ltm.keys import DEFAULT_TABLE, validate_name
+from ltm.keys import validate_name
+from ltm.settings import (
+    CatalogSettings,
+    Count,
+    FirestoreSettings,
+    Name,
+    PayloadFormat,
+    PluginSettings,
+    PooledSettings,
+    PostgresSettings,
+    Settings,
+    SQLiteSettings,
+    StorageSettings,
+    SupabaseSettings,
+    Text,
+    mask_url,
+)
+
+__all__ = [
+    "CatalogSettings",
+    "FirestoreSettings",
+    "PluginSettings",
+    "PostgresSettings",
+    "SQLiteSettings",
+    "Settings",
+    "StorageSettings",
+    "SupabaseSettings",
+    "load_settings",
+    "mask_url",
+    "parse_settings",
+    "parse_yaml",
+]
 
 _Open = Mapping[str, Any]
 _Environ = Mapping[str, str] | None
-PayloadFormat = Literal["json", "parquet", "duckdb"]
-_SSLMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
-_Text = Annotated[str, Meta(min_length=1)]
-_Name = Annotated[str, Meta(min_length=1, max_length=200)]
-_Size = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-_Count = Annotated[int, Meta(ge=1, le=2**63 - 1)]
-_Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\})?")
 _WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}")
 _UNQUOTED = re.compile(r"""(?:[^'"]|'\\?.'|'<[a-z ]+>')*""")
-_SECRET_FIELD = re.compile("password|connection_string|token|secret|anon_key|credentials|options")
-_USERINFO = re.compile(r"(?s)^((?>.*?://)?+[^:]*:).*@")
-_SECRET_PARAMETER = re.compile(
-    r"(?i)(?<![\w.-])([\w.-]*(?:passw|pwd|secret|token|signature|credential|key)[\w.-]*\s*=\s*)"
-    r"('(?:[^'\\]|\\.)*'|[^\s&;]+)"
-)
-
-
-class _Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A part of the settings, whose ``repr`` masks secrets and leaves out what is None."""
-
-    def __repr__(self) -> str:
-        shown = (f"{name}={value!r}" for name, value in self.__rich_repr__())
-        return f"{type(self).__name__}({', '.join(shown)})"
-
-    def __rich_repr__(self) -> list[tuple[str, Any]]:
-        fields = {name: getattr(self, name) for name in self.__struct_fields__}
-        fields |= {n: mask_url(value) for n, value in fields.items() if isinstance(value, str)}
-        fields |= {n: "***" for n in fields if _SECRET_FIELD.search(n) and fields[n] is not None}
-        return [(name, value) for name, value in fields.items() if value is not None]
-
-
-class CatalogSettings(_Section, frozen=True, kw_only=True):
-    """Which catalog, by the name under which it is registered, and with what options."""
-
-    type: str
-
-    def options(self) -> dict[str, Any]:
-        """Return the options that are set, as keyword arguments for the catalog's factory."""
-        fields = {name: getattr(self, name) for name in self.__struct_fields__ if name != "type"}
-        return {name: value for name, value in fields.items() if value is not None}
-
-
-class SQLiteSettings(CatalogSettings, frozen=True, kw_only=True):
-    """A catalog in one SQLite file. ``busy_timeout`` is in seconds."""
-
-    type: str = "sqlite"
-    path: _Text = "ltm_catalog.db"
-    durability: Literal["normal", "full"] | None = None
-    busy_timeout: _Seconds | None = None
-
-
-class _PooledSettings(CatalogSettings, frozen=True, kw_only=True):
-    """What catalogs on PostgreSQL share: timeouts in seconds, ``pool_size`` for ``pool_max``."""
-
-    connection_string: _Text | None = None
-    schema: _Text | None = None
-    pool_min: _Size | None = None
-    pool_max: _Count | None = None
-    pool_timeout: _Seconds | None = None
-    connect_timeout: _Seconds | None = None
-    statement_timeout: _Seconds | None = None
-    pool_mode: Literal["direct", "session", "transaction"] | None = None
-    auto_migrate: bool | None = None
-
-
-class PostgresSettings(_PooledSettings, frozen=True, kw_only=True):
-    """A catalog in PostgreSQL, by ``connection_string`` or by its parts."""
-
-    type: str = "postgres"
-    host: _Text | None = None
-    port: Annotated[int, Meta(ge=1, le=65535)] | None = None
-    database: _Text | None = None
-    user: _Text | None = None
-    password: str | None = None
-    sslmode: _SSLMode | None = None
-
-
-class SupabaseSettings(_PooledSettings, frozen=True, kw_only=True):
-    """A catalog in the PostgreSQL of a Supabase project."""
-
-    type: str = "supabase"
-    access_token: _Text | None = None
-    jwt_secret: _Text | None = None
-    tenant: _Name | None = None
-    url: _Text | None = None
-    anon_key: _Text | None = None
-
-
-class FirestoreSettings(CatalogSettings, frozen=True, kw_only=True):
-    """A catalog in Firestore. ``credentials`` is the path of a service account's JSON file."""
-
-    type: str = "firestore"
-    project: _Text | None = None
-    database: _Text | None = None
-    collection_prefix: str | None = None
-    credentials: _Text | None = None
-
-
-class PluginSettings(CatalogSettings, frozen=True, kw_only=True):
-    """A catalog that a third party registers, whose factory checks its options."""
-
-    plugin_options: dict[str, Any] = {}
-
-    def options(self) -> dict[str, Any]:
-        return dict(self.plugin_options)
-
-
-class StorageSettings(_Section, frozen=True, kw_only=True):
-    """Where payloads lie, how they are encoded, and the options that fsspec gets."""
-
-    uri: _Text = "./ltm_data/"
-    format: PayloadFormat = "json"
-    options: dict[str, Any] = {}
-
-
-class Settings(_Section, frozen=True, kw_only=True):
-    """All that makes an LTM backend. ``parse_settings`` checks; this constructor does not."""
-
-    backend: _Text = "duckdb"
-    catalog: CatalogSettings = SQLiteSettings()
-    storage: StorageSettings = field(default_factory=StorageSettings)
-    inline_threshold: _Size = 1024
-    """Bytes; a value strictly smaller is inlined."""
-    enable_fts: bool = True
-    table: _Name = DEFAULT_TABLE
-    language: _Text = "english"
-    verify_reads: bool = True
-    lazy: bool = True
-    raise_errors: bool = False
-    max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
 
 
 _TYPED = SQLiteSettings, PostgresSettings, SupabaseSettings, FirestoreSettings
@@ -211,15 +114,6 @@ def parse_settings(document: _Open | None, *, environ: _Environ = None) -> Setti
     return _Reader(environ).settings(section, path)
 
 
-def mask_url(url: str) -> str:
-    """Return *url* with ``***`` in place of its password.
-
-    All from the first colon to the last ``@`` is masked, since a password may hold any character;
-    and so are parameters named like a secret: ``?password=``, and in libpq's ``key=value`` pairs.
-    """
-    return _USERINFO.sub(r"\1***@", _SECRET_PARAMETER.sub(r"\1***", url))
-
-
 class _Reader:
     """Reads one document; *path* always names a place from its top."""
 
@@ -259,13 +153,13 @@ class _Reader:
     def _catalog(self, value: object, path: str) -> CatalogSettings:
         section = {"type": value} if isinstance(value, str) else {**_mapping(value, path)}
         default = None if section else "sqlite"
-        name = self._scalar(section.pop("type", default), _Text, f"{path}.type")
+        name = self._scalar(section.pop("type", default), Text, f"{path}.type")
         if not _WORD.fullmatch(name):
             raise ValidationError(f"{path}.type: expected the name of a catalog, such as 'sqlite'")
         if name not in _CATALOGS:
             return PluginSettings(type=name, plugin_options=self._expand(section, path))
         kind = _CATALOGS[name]
-        more = {"pool_size": _Count} if issubclass(kind, _PooledSettings) else {}
+        more = {"pool_size": Count} if issubclass(kind, PooledSettings) else {}
         values = self._section(kind, section, path, more)
         for one, other in _EXCLUSIVE.items():
             if one in values and other in values:
@@ -280,7 +174,7 @@ class _Reader:
         section = {"uri": value} if isinstance(value, str) else {**_mapping(value, path)}
         within = f"{path}.options"
         options = self._expand(_mapping(section.pop("options", None), within), within)
-        values = self._section(StorageSettings, section, path, dict.fromkeys(_S3_OPTIONS, _Text))
+        values = self._section(StorageSettings, section, path, dict.fromkeys(_S3_OPTIONS, Text))
         self._storage_format = values.get("format")
         for short in [name for name in _S3_OPTIONS if name in values]:
             target, name = options, _S3_OPTIONS[short]
@@ -304,7 +198,7 @@ class _Reader:
             if get_origin(kind) is Literal:  # Here msgspec would quote the value.
                 problem = f"expected {' or '.join(map(repr, get_args(kind)))}"
         else:
-            return validate_name(converted, path) if kind is _Name else converted
+            return validate_name(converted, path) if kind is Name else converted
         raise ValidationError(f"{path}: {problem}")
 
     def _expand(self, value: object, path: str, depth: int = 0) -> Any:

@@ -31,6 +31,7 @@ _OWN_CATALOGS = {
     "postgres": ("ltm.catalog.postgres", "PostgresCatalog"),
     "postgresql": ("ltm.catalog.postgres", "PostgresCatalog"),
     "supabase": ("ltm.catalog.supabase", "SupabaseCatalog"),
+    "firestore": ("ltm.catalog.firestore", "FirestoreCatalog"),
 }
 """Imported when they are asked for."""
 
@@ -52,10 +53,11 @@ def create_catalog_backend(type: str = DEFAULT_CATALOG, **options: Any) -> Catal
     """Return a catalog; nothing is opened until first use.
 
     Args:
-        type: ``sqlite``, ``postgres``, ``supabase``, or a name that was registered.
+        type: ``sqlite``, ``postgres``, ``supabase``, ``firestore``, or a name that was registered.
         **options: Those of :class:`~ltm.catalog.sqlite.SQLiteCatalog`,
-            :class:`~ltm.catalog.postgres.PostgresCatalog` or
-            :class:`~ltm.catalog.supabase.SupabaseCatalog`.
+            :class:`~ltm.catalog.postgres.PostgresCatalog`,
+            :class:`~ltm.catalog.supabase.SupabaseCatalog` or
+            :class:`~ltm.catalog.firestore.FirestoreCatalog`.
 
     Raises:
         ValidationError: An unknown type or option, or a bad value.

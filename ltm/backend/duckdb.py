@@ -96,6 +96,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
                 storage_uri, storage_options=storage_options, max_workers=max_workers
             )
             self._closing.append(store.close)
+        if store.directory is not None:
+            bound.use_directory(f"{store.directory}.search")
         self._codec = get_codec(payload_format)
         self._inline_threshold = inline_threshold
         self._enable_fts = enable_fts

@@ -237,7 +237,7 @@ class EntryWriter:
         paths: list[str | LTMError | None] = [None] * len(entries)
         items: list[tuple[int, str, bytes]] = []
         for index, entry in enumerate(entries):
-            if entry.byte_size >= self._inline_threshold:
+            if not self._is_inlined(entry):
                 identity = self._catalog.entry_id(entry.key), entry.content_hash
                 path = payload_path(prefix, *identity, self._codec.extension)
                 items.append((index, path, self._codec.encode(entry.text)))
@@ -245,6 +245,11 @@ class EntryWriter:
         for (index, path, _), error in zip(items, errors, strict=True):
             paths[index] = path if error is None else error
         return paths
+
+    def _is_inlined(self, entry: PreparedEntry) -> bool:
+        return entry.byte_size < self._inline_threshold and self._catalog.can_inline(
+            entry.metadata, entry.byte_size
+        )
 
     def put_back(self, row: EntryRow, value: JSONValue) -> Put:
         """Return a new write of a *row* that was: the same terms and place, indexed again."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
 from ltm.clock import Clock, utc_now
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, Metadata
 from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
 from ltm.search.analysis import Document, Question, get_analyzer
@@ -99,6 +99,9 @@ class CatalogPrimitives(ABC):
         It shares connections with this one; closing it closes nothing.
         """
 
+    def use_directory(self, directory: str) -> None:  # noqa: B027 -- nothing to keep where the database has all
+        """Keep files that can be made anew in *directory*, unless told otherwise at the making."""
+
     @abstractmethod
     def table(self) -> LogicalTable:
         """Return the logical table, made now if it isn't there; remembered afterwards."""
@@ -110,6 +113,10 @@ class CatalogPrimitives(ABC):
     @abstractmethod
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
         """Return the live rows of *keys* by key; one round trip for every 500."""
+
+    def can_inline(self, metadata: Metadata, byte_size: int) -> bool:  # noqa: ARG002 -- most can
+        """Return whether a row has room for a value of *byte_size* bytes beside *metadata*."""
+        return True
 
     @abstractmethod
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:

@@ -59,6 +59,9 @@ class PayloadStore(ABC):
         max_workers: At most so many objects of all batches are under way at once; 1 or more.
     """
 
+    directory: str | None = None
+    """The local directory in which payloads are; None where they are elsewhere."""
+
     def __init__(self, root: str, *, max_workers: int = MAX_WORKERS) -> None:
         if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
             raise ValidationError(f"max_workers: expected an int of 1 or more, got {max_workers!r}")

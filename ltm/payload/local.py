@@ -41,6 +41,7 @@ class LocalPayloadStore(PayloadStore):
             raise ValidationError(f"payload store URI: {protocol!r} URL is not a local path")
         directory = os.path.abspath(os.path.expanduser(rest))
         super().__init__(f"file://{directory}" if protocol else directory, max_workers=max_workers)
+        self.directory = directory
         self._directory = directory
         self._base = directory if directory.endswith("/") else f"{directory}/"
         self._settled: set[str] = set()

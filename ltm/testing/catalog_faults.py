@@ -12,7 +12,7 @@ from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
 from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, Metadata
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter
@@ -88,6 +88,12 @@ class FailingCatalog(Catalog):
         )
         bound._switches = self._switches
         return bound
+
+    def use_directory(self, directory: str) -> None:
+        self._catalog.use_directory(directory)
+
+    def can_inline(self, metadata: Metadata, byte_size: int) -> bool:
+        return self._catalog.can_inline(metadata, byte_size)
 
     def table(self) -> LogicalTable:
         return self._switches.run("table", self._catalog.table)

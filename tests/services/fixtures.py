@@ -17,6 +17,7 @@ from psycopg import sql
 
 from ltm.sql import migrate
 from ltm.sql.engines import open_engine
+from tests.services.firestore import FirestoreEmulator
 from tests.services.pgbouncer import PgBouncer
 from tests.services.postgres import PASSWORDS, PostgresServer
 from tests.services.processes import ServiceUnavailableError
@@ -117,6 +118,23 @@ def pgbouncer(postgres_server: PostgresServer) -> Iterator[PgBouncer]:
     """The session's pooler before the session's server, with two connections per database."""
     with running(PgBouncer(postgres_server, default_pool_size=2)) as pooler:
         yield pooler
+
+
+@pytest.fixture(scope="session")
+def firestore_emulator() -> Iterator[FirestoreEmulator]:
+    """The session's emulator; a test may take it down and need not bring it back."""
+    with running(FirestoreEmulator()) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def firestore_project(
+    firestore_emulator: FirestoreEmulator, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The id of a project of the test's own, in which clients find the session's emulator."""
+    firestore_emulator.start()  # a test that took it down may have failed before it brought it back
+    monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator.address)
+    return f"test-{os.getpid()}-{next(_numbers)}"
 
 
 @pytest.fixture

@@ -29,7 +29,14 @@ PATIENCE = 60.0
 
 _PARENT = Path("/tmp").resolve()  # short: the path of a socket has at most 107 bytes
 _PREFIX = "ltm-test-"
-_PID_FILES = ("data/postmaster.pid", "pgbouncer.pid")
+_PID_FILES = {
+    # PostgreSQL takes it as the order to shut down at once and to free its memory.
+    "data/postmaster.pid": signal.SIGQUIT,
+    "pgbouncer.pid": signal.SIGQUIT,
+    # Java takes the other as a question, and lives on.
+    "firestore.pid": signal.SIGKILL,
+}
+"""The files that hold a server's id, and the signal that ends it."""
 
 
 class ServiceUnavailableError(RuntimeError):
@@ -149,13 +156,13 @@ def _sweep() -> None:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            for name in _PID_FILES:
-                _end_recorded(owner.parent / name)
+            for name, order in _PID_FILES.items():
+                _end_recorded(owner.parent / name, order)
             shutil.rmtree(owner.parent, ignore_errors=True)
 
 
-def _end_recorded(pid_file: Path) -> None:
-    """End the server whose id *pid_file* holds, if it works in the directory of that file."""
+def _end_recorded(pid_file: Path, order: signal.Signals) -> None:
+    """End the server whose id *pid_file* holds by *order*, if it works in that file's directory."""
     try:
         pid = int(pid_file.read_text(encoding="utf-8").split(maxsplit=1)[0])
     except (OSError, ValueError, IndexError):
@@ -163,8 +170,6 @@ def _end_recorded(pid_file: Path) -> None:
     deadline = time.monotonic() + PATIENCE
     # A dead server's id may have been given to a stranger, who doesn't work there.
     while _works_in(pid, pid_file.parent):
-        # PostgreSQL takes the first as the order to shut down at once and to free its memory.
-        order = signal.SIGQUIT if time.monotonic() < deadline else signal.SIGKILL
         with suppress(ProcessLookupError):
-            os.kill(pid, order)
+            os.kill(pid, order if time.monotonic() < deadline else signal.SIGKILL)
         time.sleep(0.02)

@@ -1,0 +1,421 @@
+"""The Firestore catalog: one document per entry, and the words of entries in a local index."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from ltm.catalog.base import Catalog
+from ltm.catalog.commit import (
+    Decision,
+    Outcome,
+    Put,
+    Removal,
+    decide_deletion,
+    decide_put,
+    decide_removal,
+    is_live,
+)
+from ltm.catalog.document_queries import Query
+from ltm.catalog.documents import (
+    TableDocument,
+    inline_limit,
+    payload_id,
+    read_entry,
+    table_fields,
+)
+from ltm.catalog.firestore_access import Place
+from ltm.catalog.firestore_client import DEADLINE_SECONDS, FirestoreClient
+from ltm.catalog.firestore_counts import count_all, count_live, expired_entries
+from ltm.catalog.firestore_filters import Explanation, explain_filter, plan_filter
+from ltm.catalog.firestore_history import FirestoreHistory
+from ltm.catalog.firestore_indexes import read_indexed
+from ltm.catalog.firestore_payloads import named_uris, scheduled_under, scheduled_uris
+from ltm.catalog.firestore_search import WordIndex
+from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
+from ltm.catalog.firestore_steps import StoredEntry, WriteSteps
+from ltm.catalog.firestore_table import FirestoreTable, TableBlock
+from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
+from ltm.clock import Clock, utc_now
+from ltm.entry import EntryRow, Metadata
+from ltm.errors import CatalogUnavailableError, ValidationError
+from ltm.keys import DEFAULT_TABLE, prefix_upper_bound, require_storable, validate_prefix
+from ltm.search.analysis import Document, Question
+from ltm.search.filters import Filter, matches
+
+DEFAULT_DATABASE = "(default)"
+
+
+class FirestoreCatalog(Catalog):
+    """A catalog in a Firestore database in native mode."""
+
+    def __init__(
+        self,
+        project: str | None = None,
+        *,
+        database: str = DEFAULT_DATABASE,
+        collection_prefix: str = "",
+        credentials: Any = None,
+        client: Any = None,
+        timeout: float = DEADLINE_SECONDS,
+        index_directory: str | os.PathLike[str] | None = None,
+        table: str = DEFAULT_TABLE,
+        tenant: str = "",
+        inline_threshold: int = 1024,
+        language: str = "english",
+        clock: Clock = utc_now,
+    ) -> None:
+        """Name the database; Google's libraries are imported on first use.
+
+        Args:
+            project: The Google Cloud project; by default that of the environment.
+            database: The database in it.
+            collection_prefix: What the names of all collections begin with, so that applications
+                share a database and never meet; up to 100 letters, digits, ``_`` and ``-``.
+            credentials: The path of a service account's JSON file, or credentials of
+                ``google.auth``; by default those of the environment.
+            client: A ``google.cloud.firestore.Client`` to use instead of one of *project*,
+                *database* and *credentials*; it is left open. Otherwise a process has one client
+                for each of these.
+            timeout: Seconds that one request may take with its repetitions, above 0.
+            index_directory: Where the local index of words is kept; by default beside a local
+                payload store, or else in the user's cache.
+            table: Logical table, made on first use.
+            tenant: Name of the tenant, empty for none.
+            inline_threshold: For a table that is made: values below this many bytes are inlined.
+            language: For a table that is made: the language of its search words.
+            clock: Tells the time.
+
+        Raises:
+            ValidationError: A bad argument.
+        """
+        prefix = require_storable(collection_prefix, "collection_prefix")
+        if not re.fullmatch(r"[\w-]{0,100}", prefix, re.ASCII) or prefix.startswith("__"):
+            raise ValidationError(
+                f"collection_prefix: {prefix[:120]!r} is not up to 100 letters, digits, '_' and '-'"
+            )
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout > 0:
+            raise ValidationError(f"timeout: expected seconds above 0, got {timeout!r}")
+        super().__init__(
+            table=table,
+            tenant=tenant,
+            inline_threshold=inline_threshold,
+            language=language,
+            clock=clock,
+        )
+        place = Place(project, database or DEFAULT_DATABASE, credentials)
+        self._client = FirestoreClient(place, client=client, deadline=timeout)
+        self._prefix = prefix
+        self._index_directory = None if index_directory is None else os.fspath(index_directory)
+        self._indexes: dict[str, WordIndex] = {}
+        self._owns_client = True
+        self._table: LogicalTable | None = None
+        self._bind()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._client.where!r}, table={self.table_name!r})"
+
+    def bind(self, table: str, *, inline_threshold: int, language: str) -> FirestoreCatalog:
+        bound = copy(self)
+        Catalog.__init__(
+            bound,
+            table=table,
+            tenant=self.tenant,
+            inline_threshold=inline_threshold,
+            language=language,
+            clock=self.clock,
+        )
+        bound._owns_client = False
+        bound._bind()
+        return bound
+
+    def use_directory(self, directory: str) -> None:
+        if self._index_directory is None:
+            self._words.directory = directory
+
+    @contextmanager
+    def transaction(self) -> Iterator[FirestoreCatalog]:
+        self.table()
+        with self.documents.block() as block:
+            inside = copy(self)
+            inside.documents = block
+            inside._owns_client = False
+            yield inside
+
+    @property
+    def history(self) -> FirestoreHistory:
+        return FirestoreHistory(self)
+
+    def close(self) -> None:
+        if self._owns_client:
+            for index in self._indexes.values():
+                index.close()
+            self._client.close()
+
+    def table(self) -> LogicalTable:
+        if self._table is None:
+            state = self.documents.look().table or self.documents.write([], self._make_table)
+            self._table = state.defaults
+        return self._table
+
+    def explain(
+        self, prefix: str | None = None, metadata_filter: Mapping[str, Any] | None = None
+    ) -> Explanation:
+        """Return what of a listing Firestore selects by, and what is checked of its answer.
+
+        Raises:
+            ValidationError: A bad prefix or filter.
+        """
+        return explain_filter(validate_prefix(prefix), metadata_filter)
+
+    # Reads
+
+    def read(self, key: str, now: datetime) -> EntryRow | None:
+        return self.read_many([key], now).get(key)
+
+    def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
+        paths = [self._entry_path(self.entry_id(key)) for key in keys]
+        session = self.documents.look(paths[: DOCUMENTS_PER_REQUEST - 1])
+        rows = [read_entry(each.id, each.fields) for each in session.get(paths).values()]
+        return {row.key: row for row in rows if is_live(row, now)}
+
+    def rows_by_key(
+        self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
+    ) -> list[EntryRow]:
+        return self._select(self.key_order(prefix, after), limit, condition, now)
+
+    def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
+        newest_first = Query(
+            collection=self.documents.collections.entries,
+            equal=self.documents.scope,
+            order="updated_at",
+            descending=True,
+        )
+        return self._select(newest_first, limit, condition, now)
+
+    def rows_found(
+        self, question: Question, limit: int, condition: Filter | None, now: datetime
+    ) -> list[tuple[EntryRow, float]]:
+        block = self.documents.writes if isinstance(self.documents, TableBlock) else {}
+        hits = self._words.find(question, now, block)
+        session = self.documents.look()
+        found: list[tuple[EntryRow, float]] = []
+        # Most often nothing is filtered out.
+        start, size = 0, min(limit + 5, DOCUMENTS_PER_REQUEST)
+        while start < len(hits) and len(found) < limit:
+            page = hits[start : start + size]
+            paths = [self._entry_path(hit.entry_id) for hit in page]
+            documents = session.get(paths)
+            for hit, path in zip(page, paths, strict=True):
+                if path in documents:
+                    row = read_entry(hit.entry_id, documents[path].fields)
+                    if is_live(row, now) and matches(condition, row.metadata):
+                        found.append((row, hit.score))
+            start, size = start + size, min(size * 2, DOCUMENTS_PER_REQUEST)
+        return found[:limit]
+
+    def count_expired(self, now: datetime) -> int:
+        return self.documents.look().total(self._expired(now), "byte_size")[0]
+
+    def count_live(self, session: Session, now: datetime) -> tuple[int, int]:
+        """Return how many live entries there are and their bytes, as *session* reads them."""
+        return count_live(session, self._expired(now))
+
+    def statistics(self, now: datetime) -> CatalogStatistics:
+        return count_all(self.documents.look(), self._expired(now))
+
+    # Writes
+
+    def can_inline(self, metadata: Metadata, byte_size: int) -> bool:
+        return byte_size <= inline_limit(metadata)
+
+    def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
+        self.table()
+
+        def write(session: Session) -> list[Outcome]:
+            steps, state = self.steps(session, now), _require(session)
+            stored = self._stored(session, [change.id for change in changes])
+            outcomes = []
+            for change in changes:
+                found = stored.get(change.id)
+                row = None if found is None else found.row
+                newest = state.newest_snapshot
+                if isinstance(change, Put):
+                    decision = decide_put(
+                        change, row, now, snapshot_seq=state.snapshot_seq, newest_snapshot=newest
+                    )
+                    same = decision.outcome.deduplicated
+                    outcome = steps.run(
+                        change.id, decision, found, change.document, words_changed=not same
+                    )
+                else:
+                    decision = decide_removal(change, row, now, newest_snapshot=newest)
+                    outcome = steps.run(change.id, decision, found)
+                outcomes.append(outcome)
+            return outcomes
+
+        return self.documents.write([self._entry_path(change.id) for change in changes], write)
+
+    def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
+        self.table()
+        query = replace(self._expired(now), limit=limit)
+        ids = [found.id for found in self.documents.look().run(query)]
+
+        def remove(session: Session) -> list[Outcome]:
+            steps, state = self.steps(session, now), _require(session)
+            outcomes = []
+            stored = self._stored(session, ids)
+            for entry_id in ids:
+                found = stored.get(entry_id)
+                # It may have been removed or written anew since.
+                if found is not None and not is_live(found.row, now):
+                    decision = decide_deletion(found.row, newest_snapshot=state.newest_snapshot)
+                    outcomes.append(steps.run(entry_id, decision, found))
+            return outcomes
+
+        outcomes = self.documents.write([self._entry_path(each) for each in ids], remove)
+        if len(ids) < limit:
+            self.documents.sweep(now, limit)
+        return outcomes
+
+    def probe(self, now: datetime) -> None:
+        """Use a document of its own among the deletions, which no query of theirs finds."""
+        path = f"{self.documents.collections.deletions}/probe-{secrets.token_hex(8)}"
+        self.documents.write([], lambda session: session.put(path, {"probed_at": now}))
+        found = self.documents.look([path]).get([path])
+        self.documents.write([], lambda session: session.delete(path))
+        if path not in found or self.documents.look([path]).get([path]):
+            raise CatalogUnavailableError(f"catalog {self._client.where}: lost a write")
+
+    # Indexes
+
+    def indexed(self, rows: Sequence[EntryRow]) -> dict[str, IndexedEntry]:
+        return read_indexed(self.documents.look(), self.documents.collections, rows)
+
+    def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
+        def index(session: Session) -> None:
+            steps = self.steps(session, self.clock())
+            stored = self._stored(session, [row.id for row, _ in entries])
+            for row, document in entries:
+                found = stored.get(row.id)
+                if found is not None and found.row == row:
+                    again = Decision(Outcome(row.key), row, replaces=True)
+                    steps.run(row.id, again, found, document)
+
+        self.documents.write([self._entry_path(row.id) for row, _ in entries], index)
+
+    def check_search_index(self, *, repair: bool) -> str | None:
+        return self._words.check(self.clock(), repair=repair)
+
+    # Payload deletions
+
+    def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
+        session, collections = self.documents.look(), self.documents.collections
+        scheduled = scheduled_uris(session, collections, uris)
+        named = named_uris(session, collections, scheduled)
+        return [uri for uri in scheduled if uri not in named]
+
+    def named_payloads(self, uris: Sequence[str]) -> set[str]:
+        return named_uris(self.documents.look(), self.documents.collections, uris)
+
+    def forget_deletions(self, uris: Sequence[str]) -> None:
+        collection = self.documents.collections.deletions
+
+        def forget(session: Session) -> None:
+            for uri in uris:
+                session.delete(f"{collection}/{payload_id(uri)}")
+
+        self.documents.write([], forget)
+
+    def scheduled_deletions(self, after: str, limit: int) -> list[str]:
+        prefix = self.table().storage_prefix + "/"
+        session, collections = self.documents.look(), self.documents.collections
+        return scheduled_under(session, collections, prefix, after, limit)
+
+    # Inside
+
+    def key_order(self, prefix: str, after: str) -> Query:
+        """Return the query for all entries that begin with *prefix*, above *after*, by key."""
+        return Query(
+            collection=self.documents.collections.entries,
+            equal=self.documents.scope,
+            order="key",
+            at_least=prefix if after < prefix else None,
+            above=after if prefix <= after != "" else None,
+            below=prefix_upper_bound(prefix),
+        )
+
+    def steps(self, session: Session, now: datetime) -> WriteSteps:
+        """Return what writes decisions into *session*."""
+        return WriteSteps(
+            session,
+            self.documents.collections,
+            tenant=self.tenant,
+            table=self.table_name,
+            state=_require(session),
+            now=now,
+        )
+
+    def _bind(self) -> None:
+        self.documents = FirestoreTable(self._client, self._prefix, self.tenant, self.table_name)
+        self._table = None
+        directory = self._index_directory or _cache_directory()
+        self._words = self._indexes.setdefault(
+            self.table_name, WordIndex(self.documents, directory)
+        )
+
+    def _make_table(self, session: Session) -> TableDocument:
+        state = session.table
+        if state is None:
+            words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
+            prefix = f"{words}-{secrets.token_hex(6)}"
+            defaults = LogicalTable(self.table_name, prefix, self.inline_threshold, self.language)
+            state = TableDocument(defaults, 0, -1, 0, None)
+            session.put(session.table_path, table_fields(state, self.tenant, self.clock()))
+        return state
+
+    def _expired(self, now: datetime) -> Query:
+        return expired_entries(self.documents.collections.entries, self.documents.scope, now)
+
+    def _select(
+        self, query: Query, limit: int, condition: Filter | None, now: datetime
+    ) -> list[EntryRow]:
+        """Return up to *limit* live rows of *query* that fulfil *condition*."""
+        plan = plan_filter(condition)
+        if plan.codes:
+            query = replace(query, contains=("metadata_codes", plan.codes))
+        more = limit if condition is None else 2 * limit + 10
+        found: list[EntryRow] = []
+        for page in self.documents.look().pages(query, min(more, DOCUMENTS_PER_REQUEST)):
+            for each in page:
+                row = read_entry(each.id, each.fields)
+                if is_live(row, now) and matches(condition, row.metadata):
+                    found.append(row)
+                    if len(found) == limit:
+                        return found
+        return found
+
+    def _stored(self, session: Session, ids: Sequence[str]) -> dict[str, StoredEntry]:
+        found = session.get([self._entry_path(entry_id) for entry_id in ids])
+        return {each.id: StoredEntry.of(each) for each in found.values()}
+
+    def _entry_path(self, entry_id: str) -> str:
+        return f"{self.documents.collections.entries}/{entry_id}"
+
+
+def _require(session: Session) -> TableDocument:
+    state = session.table
+    assert state is not None  # noqa: S101 -- made before the first write, and never deleted
+    return state
+
+
+def _cache_directory() -> str:
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "ltm")
