@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from ltm.catalog.base import Catalog
@@ -38,7 +39,7 @@ from ltm.catalog.firestore_filters import Explanation, explain_filter, plan_filt
 from ltm.catalog.firestore_history import FirestoreHistory
 from ltm.catalog.firestore_indexes import read_indexed
 from ltm.catalog.firestore_payloads import named_uris, scheduled_under, scheduled_uris
-from ltm.catalog.firestore_search import WordIndex
+from ltm.catalog.firestore_search import WordIndex, default_directory, read_found
 from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
 from ltm.catalog.firestore_steps import StoredEntry, WriteSteps
 from ltm.catalog.firestore_table import FirestoreTable, TableBlock
@@ -205,21 +206,7 @@ class FirestoreCatalog(Catalog):
     ) -> list[tuple[EntryRow, float]]:
         block = self.documents.writes if isinstance(self.documents, TableBlock) else {}
         hits = self._words.find(question, now, block)
-        session = self.documents.look()
-        found: list[tuple[EntryRow, float]] = []
-        # Most often nothing is filtered out.
-        start, size = 0, min(limit + 5, DOCUMENTS_PER_REQUEST)
-        while start < len(hits) and len(found) < limit:
-            page = hits[start : start + size]
-            paths = [self._entry_path(hit.entry_id) for hit in page]
-            documents = session.get(paths)
-            for hit, path in zip(page, paths, strict=True):
-                if path in documents:
-                    row = read_entry(hit.entry_id, documents[path].fields)
-                    if is_live(row, now) and matches(condition, row.metadata):
-                        found.append((row, hit.score))
-            start, size = start + size, min(size * 2, DOCUMENTS_PER_REQUEST)
-        return found[:limit]
+        return list(islice(read_found(self.documents, hits, condition, now), limit))
 
     def count_expired(self, now: datetime) -> int:
         return self.documents.look().total(self._expired(now), "byte_size")[0]
@@ -240,7 +227,7 @@ class FirestoreCatalog(Catalog):
         self.table()
 
         def write(session: Session) -> list[Outcome]:
-            steps, state = self.steps(session, now), _require(session)
+            steps, state = self.steps(session, now), session.state
             stored = self._stored(session, [change.id for change in changes])
             outcomes = []
             for change in changes:
@@ -269,7 +256,7 @@ class FirestoreCatalog(Catalog):
         ids = [found.id for found in self.documents.look().run(query)]
 
         def remove(session: Session) -> list[Outcome]:
-            steps, state = self.steps(session, now), _require(session)
+            steps, state = self.steps(session, now), session.state
             outcomes = []
             stored = self._stored(session, ids)
             for entry_id in ids:
@@ -359,27 +346,26 @@ class FirestoreCatalog(Catalog):
             self.documents.collections,
             tenant=self.tenant,
             table=self.table_name,
-            state=_require(session),
+            state=session.state,
             now=now,
         )
 
     def _bind(self) -> None:
         self.documents = FirestoreTable(self._client, self._prefix, self.tenant, self.table_name)
         self._table = None
-        directory = self._index_directory or _cache_directory()
+        directory = self._index_directory or default_directory()
         self._words = self._indexes.setdefault(
             self.table_name, WordIndex(self.documents, directory)
         )
 
     def _make_table(self, session: Session) -> TableDocument:
-        state = session.table
-        if state is None:
+        if session.table is None:
             words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
             prefix = f"{words}-{secrets.token_hex(6)}"
             defaults = LogicalTable(self.table_name, prefix, self.inline_threshold, self.language)
             state = TableDocument(defaults, 0, -1, 0, None)
             session.put(session.table_path, table_fields(state, self.tenant, self.clock()))
-        return state
+        return session.state
 
     def _expired(self, now: datetime) -> Query:
         return expired_entries(self.documents.collections.entries, self.documents.scope, now)
@@ -408,14 +394,3 @@ class FirestoreCatalog(Catalog):
 
     def _entry_path(self, entry_id: str) -> str:
         return f"{self.documents.collections.entries}/{entry_id}"
-
-
-def _require(session: Session) -> TableDocument:
-    state = session.table
-    assert state is not None  # noqa: S101 -- made before the first write, and never deleted
-    return state
-
-
-def _cache_directory() -> str:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(cache, "ltm")

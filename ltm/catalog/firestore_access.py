@@ -60,7 +60,7 @@ class SharedClient:
         self.key = key
         self.pid = os.getpid()
         self.place = place
-        self.users = 0
+        self.users: set[int] = set()
         self._access: Access | None = None
         self._lock = threading.Lock()
 
@@ -71,24 +71,24 @@ class SharedClient:
                 self._access = self._access or _open(self.place)
         return self._access
 
-    def release(self) -> None:
-        """Note that a user has gone."""
+    def release(self, user: object) -> None:
+        """Note that *user* has gone."""
         with _sharing:
-            self.users -= 1
-            if self.users > 0 or self.pid != os.getpid():
+            self.users.discard(id(user))
+            if self.users or self.pid != os.getpid():
                 return
             _shared.pop(self.key, None)
         if self._access is not None:
             self._access.api.transport.close()
 
 
-def share_client(place: Place) -> SharedClient:
-    """Return the client of *place* that this process shares, with one user more."""
+def share_client(place: Place, user: object) -> SharedClient:
+    """Return the client of *place* that this process shares, for *user* too."""
     key = _key(place)
     with _sharing:
         if key not in _shared:
             _shared[key] = SharedClient(place, key)
-        _shared[key].users += 1
+        _shared[key].users.add(id(user))
         return _shared[key]
 
 
@@ -177,8 +177,8 @@ def translate(error: Exception, where: str, *, is_commit: bool) -> LTMError:
     if isinstance(error, exceptions.FailedPrecondition) and "index" in message:
         return SchemaOutOfDateError(None, INDEXES_FILE, f"{message}; see docs/firestore.md")
     if isinstance(error, exceptions.InvalidArgument):
-        # One that is over, rolled back by the server for its age among others.
-        is_over = "ransaction" in message and "read-only" not in message
+        # Of a transaction that is over: the server rolled it back, for its age perhaps.
+        is_over = "ransaction" in message and "too big" not in message
         return ContentionError(message) if is_over else ValidationError(message)
     doubtful = (
         exceptions.ServerError,

@@ -85,7 +85,9 @@ class Batches:
         batch = secrets.token_hex(16)
         table = session.get([self._table_path])[self._table_path].fields
         for number, portion in enumerate(portions):
-            self._put_down(batch, number, portion)
+            # The document of the table is written by the commit itself.
+            rest = {path: fields for path, fields in portion.items() if path != self._table_path}
+            self._put_down(batch, number, rest)
         try:
             flip = [(self._table_path, {**table, "pending": batch})]
             self._client.commit(flip, [], transaction=transaction)
@@ -105,7 +107,7 @@ class Batches:
         """
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
-            time.sleep(0.02)
+            time.sleep(0.05)
             if self._pending(self._client.get([self._table_path])) != batch:
                 return
         self.carry_out(batch)

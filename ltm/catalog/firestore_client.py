@@ -34,6 +34,8 @@ DEADLINE_SECONDS = 15.0
 CONTENTION_SECONDS = 30.0
 """For how long a transaction is tried anew while others get in its way."""
 
+ROLLBACK_SECONDS = 1.0
+
 _ATTEMPTS = 4
 """Of a request that changes nothing, while the server can't be reached."""
 
@@ -194,16 +196,19 @@ class FirestoreClient:
             call.send("commit", call.messages.decode_commit(content, transaction))
 
     def roll_back(self, transaction: bytes) -> None:
-        """End *transaction* without its writes, and so free what it has locked; best effort."""
-        # Failing that, the server ends it when it has been idle for a while.
-        with suppress(CatalogUnavailableError), self._calling() as call:
+        """End *transaction* without its writes, and so free what it has locked; best effort.
+
+        Failing that, the server ends it when it has been idle for a minute.
+        """
+        end = time.monotonic() + min(self._deadline, ROLLBACK_SECONDS)
+        with suppress(CatalogUnavailableError), self._calling(end) as call:
             call.send("rollback", call.messages.rollback_request(call.database, transaction))
 
     def close(self) -> None:
         """Give the client up; idempotent."""
         self._is_closed = True
         if self._shared is not None:
-            self._shared.release()
+            self._shared.release(self)
             self._shared = None
 
     def _repeatedly(self, request: Callable[[_Call], _T]) -> _T:
@@ -248,7 +253,7 @@ class FirestoreClient:
         if self._given is not None:
             return given_access(self._given)
         if self._shared is None or self._shared.pid != os.getpid():
-            self._shared = share_client(self._place)
+            self._shared = share_client(self._place, self)
         return self._shared.access()
 
 

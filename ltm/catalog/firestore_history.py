@@ -42,8 +42,7 @@ class FirestoreHistory(History):
         self._catalog.table()
 
         def create(session: Session) -> Snapshot:
-            state = session.table
-            assert state is not None  # noqa: S101 -- the table was made above
+            state = session.state
             entries, total_bytes = self._catalog.count_live(session, now)
             snapshot = Snapshot(
                 id=secrets.token_hex(16),

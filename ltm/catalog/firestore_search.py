@@ -3,28 +3,70 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
 
+from ltm.catalog.commit import is_live
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import TOMBSTONE_LIFE, Fields, TableDocument, read_words
+from ltm.catalog.documents import TOMBSTONE_LIFE, Fields, TableDocument, read_entry, read_words
 from ltm.catalog.firestore_payloads import in_choices
-from ltm.catalog.firestore_session import Session, Writes
+from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session, Writes
 from ltm.catalog.firestore_table import FirestoreTable
+from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Question
 from ltm.search.duckdb_index import DuckDBIndex, IndexedWords
+from ltm.search.filters import Filter, matches
 from ltm.search.ranking import Hit
 
 CUT_AFTER = 200
 """Documents of the feed under one number, after which it is cut."""
 
+_STALE_AFTER = timedelta(days=1)
+"""An index that is older notes that it is up to date, though nothing has changed."""
+
 _PAGE = 200
 
 _log = logging.getLogger(__name__)
+
+
+def default_directory() -> str:
+    """Return where indexes are kept that nobody has given a place: in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(cache, "ltm")
+
+
+def read_found(
+    documents: FirestoreTable, hits: Sequence[Hit], condition: Filter | None, now: datetime
+) -> Iterator[tuple[EntryRow, float]]:
+    """Yield the live rows of *hits* that fulfil *condition*, with scores, in their order.
+
+    They are read in pages that grow: most often the first has all that is wanted.
+    """
+    session = documents.look()
+    size, start = 16, 0
+    while page := hits[start : start + size]:
+        paths = [f"{documents.collections.entries}/{hit.entry_id}" for hit in page]
+        found = session.get(paths)
+        for hit, path in zip(page, paths, strict=True):
+            if path in found:
+                row = read_entry(hit.entry_id, found[path].fields)
+                if is_live(row, now) and matches(condition, row.metadata):
+                    yield row, hit.score
+        start, size = start + size, min(size * 2, DOCUMENTS_PER_REQUEST)
+
+
+class _Refresh(NamedTuple):
+    """The last time the index was brought up to date."""
+
+    began_at: float
+    """By the monotonic clock."""
+    error: CatalogUnavailableError | None = None
 
 
 class WordIndex:
@@ -42,32 +84,9 @@ class WordIndex:
         self.directory = directory
         """Where the file of the index is, or will be."""
         self._index: DuckDBIndex | None = None
-        self._refreshing = threading.Lock()
-
-    def refresh(self, now: datetime) -> DuckDBIndex | None:
-        """Return the index, up to date; None where there is no table yet.
-
-        Raises:
-            CatalogUnavailableError: The feed could not be read.
-        """
-        with self._refreshing:
-            session = self._documents.look()
-            state = session.table
-            if state is None:
-                return None
-            if self._index is None:
-                # Named like nothing else: another database, or a table made anew, has its own.
-                name = f"{state.defaults.storage_prefix}.duckdb"
-                self._index = DuckDBIndex(os.path.join(self.directory, name))
-            index = self._index
-            position, refreshed_at = index.state
-            is_usable = 0 <= position <= state.feed_seq and refreshed_at is not None
-            # The feed forgets in time what has gone from it.
-            if is_usable and refreshed_at and now - refreshed_at < TOMBSTONE_LIFE / 2:
-                self._follow(index, session, state, position, now)
-            else:
-                self._rebuild(index, now)
-            return index
+        self._refresh = _Refresh(-math.inf)
+        # By process: a forked child could inherit a lock that nobody will release.
+        self._locks: dict[int, threading.Lock] = {}
 
     def find(self, question: Question, now: datetime, writes: Writes) -> list[Hit]:
         """Return all entries that answer *question*, best first, with *writes* counted in.
@@ -75,31 +94,73 @@ class WordIndex:
         Raises:
             CatalogUnavailableError: The feed could not be read.
         """
-        index = self.refresh(now)
-        if index is None:
-            return []
-        collection = self._documents.collections.words
+        prefix = f"{self._documents.collections.words}/"
         own = {
-            entry_id: _as_words(entry_id, fields, "")
+            (entry_id := path.removeprefix(prefix)): _as_words(entry_id, fields, "")
             for path, fields in writes.items()
-            if path.startswith(f"{collection}/") and fields is not None
-            for entry_id in (path.rpartition("/")[2],)
+            if path.startswith(prefix) and fields is not None
         }
-        return index.find(question, now, overlay=own)
+        while True:
+            index = self._refreshed(now)
+            if index is None:
+                return []
+            position = index.state.position
+            hits = index.find(question, now, overlay=own)
+            # Otherwise it was emptied meanwhile, to be made anew.
+            if 0 <= position <= index.state.position:
+                return hits
 
     def check(self, now: datetime, *, repair: bool) -> str | None:
         """Return what the index holds wrong, or None; with *repair*, make it anew if so."""
-        index = self.refresh(now)
+        index = self._refreshed(now)
         problem = None if index is None else self._compare(index)
         if index is not None and problem is not None and repair:
             index.reset()
-            self.refresh(now)
+            self._refreshed(now)
         return problem
 
     def close(self) -> None:
         """Close the index; idempotent."""
         if self._index is not None:
             self._index.close()
+
+    def _refreshed(self, now: datetime) -> DuckDBIndex | None:
+        """Return the index as of this call or later; None where there is no table yet.
+
+        Raises:
+            CatalogUnavailableError: The feed could not be read.
+        """
+        called_at = time.monotonic()
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
+            if self._refresh.began_at < called_at:
+                began_at = time.monotonic()
+                try:
+                    self._bring_up_to_date(now)
+                except CatalogUnavailableError as error:
+                    self._refresh = _Refresh(began_at, error)
+                else:
+                    self._refresh = _Refresh(began_at)
+            # Or another thread has done it for all that were waiting.
+            if self._refresh.error is not None:
+                raise CatalogUnavailableError(str(self._refresh.error)) from self._refresh.error
+            return self._index
+
+    def _bring_up_to_date(self, now: datetime) -> None:
+        session = self._documents.look()
+        state = session.table
+        if state is None:
+            return
+        if self._index is None:
+            # Named like nothing else: another database, or a table made anew, has its own.
+            name = f"{state.defaults.storage_prefix}.duckdb"
+            self._index = DuckDBIndex(os.path.join(self.directory, name))
+        position, refreshed_at = self._index.state
+        is_known = 0 <= position <= state.feed_seq and refreshed_at is not None
+        # The feed forgets in time what has gone from it.
+        if is_known and refreshed_at and abs(now - refreshed_at) < TOMBSTONE_LIFE / 2:
+            self._follow(self._index, session, state, now)
+        else:
+            self._rebuild(self._index, now)
 
     def _compare(self, index: DuckDBIndex) -> str | None:
         session = self._documents.look()
@@ -114,8 +175,7 @@ class WordIndex:
         self._cut()
         index.reset()
         session = self._documents.look()
-        state = session.table
-        assert state is not None  # noqa: S101 -- tables are never deleted
+        state = session.state
         pages = session.pages(self._feed({"is_gone": False}), _PAGE)
         words = (_as_words(each.id, each.fields, each.stamp) for page in pages for each in page)
         index.apply(words, position=state.feed_seq, at=now)
@@ -125,9 +185,9 @@ class WordIndex:
         index: DuckDBIndex,
         session: Session,
         state: TableDocument,
-        position: int,
         now: datetime,
     ) -> None:
+        position, refreshed_at = index.state
         changed: list[IndexedWords] = []
         under_present = 0
         for numbers in in_choices(range(position, state.feed_seq + 1)):
@@ -135,7 +195,8 @@ class WordIndex:
             for page in session.pages(query, _PAGE):
                 under_present += sum(each.fields["feed_seq"] == state.feed_seq for each in page)
                 changed += self._unknown(index, page)
-        if changed or position != state.feed_seq:
+        is_stale = refreshed_at is None or now - refreshed_at > _STALE_AFTER
+        if changed or position != state.feed_seq or is_stale:
             index.apply(changed, position=state.feed_seq, at=now)
         if under_present >= CUT_AFTER:
             self._cut()

@@ -9,10 +9,17 @@ from datetime import datetime
 from typing import TypeVar
 
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import TableDocument, read_table, scope_fields, table_id
+from ltm.catalog.documents import (
+    TableDocument,
+    read_snapshot,
+    read_table,
+    scope_fields,
+    table_id,
+)
 from ltm.catalog.firestore_access import ContentionError
 from ltm.catalog.firestore_batches import Batches, in_commits
 from ltm.catalog.firestore_client import Answer, FirestoreClient, while_contended
+from ltm.catalog.firestore_counts import count_live, expired_entries
 from ltm.catalog.firestore_session import (
     DOCUMENTS_PER_REQUEST,
     Collections,
@@ -214,10 +221,20 @@ class TableBlock(FirestoreTable):
             if not self._is_same(path, seen, session.read[path]):
                 raise self._overtaken(path)
         session.writes |= self.writes
+        self._check_counts(session)
         state, own = session.read[self.path], self.writes.get(self.path)
         if state is not None and own is not None:
             current = {name: state.fields[name] for name in ("feed_seq", "pending")}
             session.writes[self.path] = {**own, **current}
+
+    def _check_counts(self, session: Session) -> None:
+        """Count again for a snapshot of this block: it sees what others have written meanwhile."""
+        for path, fields in self.writes.items():
+            if path.startswith(f"{self.collections.snapshots}/") and fields is not None:
+                taken = read_snapshot(fields)
+                expired = expired_entries(self.collections.entries, self.scope, taken.created_at)
+                if count_live(session, expired) != (taken.entry_count, taken.total_bytes):
+                    raise self._overtaken(path)
 
     def _is_same(self, path: str, seen: Found | None, found: Found | None) -> bool:
         if path == self.path and seen is not None and found is not None:
