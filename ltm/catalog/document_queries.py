@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ltm.catalog.documents import Fields, Scalar
+from ltm.catalog.documents import Fields, Scalar, Scope
+from ltm.keys import MAX_KEY_BYTES, prefix_upper_bound
 
 
 class Found(NamedTuple):
@@ -93,3 +94,36 @@ class Query:
         mark = (self.after[0] if self.order else "", self.after[1])
         own = self.sort_key(Found(path, fields, ""))
         return bool(own < mark if self.descending else own > mark)
+
+
+def keys_between(collection: str, scope: Scope, prefix: str, after: str) -> Query:
+    """Return the query for the documents whose key begins with *prefix* and is above *after*.
+
+    In the order of the keys, which have at most 1,024 bytes; *prefix* and *after* may have more,
+    while a bound may not have many more.
+    """
+    above: str | None = after if prefix <= after != "" else None
+    at_least: str | None = prefix if above is None else None
+    below = prefix_upper_bound(prefix)
+    beginning = _as_long_as_a_key(prefix)
+    if beginning != prefix:
+        # Longer than any key: nothing lies above a text and below the same.
+        above = below = beginning
+        at_least = None
+    elif above is not None and (beginning := _as_long_as_a_key(above)) != above:
+        # A key with this beginning could only go on with fewer bytes, and so be below.
+        above, at_least = None, prefix_upper_bound(beginning)
+        if at_least is None:
+            above = below = beginning
+    return Query(
+        collection=collection,
+        equal=scope,
+        order="key",
+        above=above,
+        at_least=at_least,
+        below=below,
+    )
+
+
+def _as_long_as_a_key(text: str) -> str:
+    return text.encode()[:MAX_KEY_BYTES].decode(errors="ignore")

@@ -24,7 +24,7 @@ from ltm.catalog.commit import (
     decide_removal,
     is_live,
 )
-from ltm.catalog.document_queries import Query
+from ltm.catalog.document_queries import Query, keys_between
 from ltm.catalog.documents import (
     TableDocument,
     inline_limit,
@@ -47,7 +47,7 @@ from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import CatalogUnavailableError, ValidationError
-from ltm.keys import DEFAULT_TABLE, prefix_upper_bound, require_storable, validate_prefix
+from ltm.keys import DEFAULT_TABLE, require_storable, validate_prefix
 from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter, matches
 
@@ -330,14 +330,8 @@ class FirestoreCatalog(Catalog):
 
     def key_order(self, prefix: str, after: str) -> Query:
         """Return the query for all entries that begin with *prefix*, above *after*, by key."""
-        return Query(
-            collection=self.documents.collections.entries,
-            equal=self.documents.scope,
-            order="key",
-            at_least=prefix if after < prefix else None,
-            above=after if prefix <= after != "" else None,
-            below=prefix_upper_bound(prefix),
-        )
+        entries = self.documents.collections.entries
+        return keys_between(entries, self.documents.scope, prefix, after)
 
     def steps(self, session: Session, now: datetime) -> WriteSteps:
         """Return what writes decisions into *session*."""

@@ -19,6 +19,7 @@ _AND = _StructuredQuery.CompositeFilter.Operator.AND
 _ASCENDING = _StructuredQuery.Direction.ASCENDING
 _DESCENDING = _StructuredQuery.Direction.DESCENDING
 _ID = "__name__"
+_MAX_LIMIT = 2**31 - 1
 
 
 def read_document(root: str, document: Any) -> Found:
@@ -150,7 +151,7 @@ def _query_message(root: str, query: Query) -> Any:
         message.start_at.values.add().reference_value = f"{root}{query.collection}/{last}"
         message.start_at.before = False
     if query.limit is not None:
-        message.limit.value = query.limit
+        message.limit.value = min(query.limit, _MAX_LIMIT)
     return message
 
 

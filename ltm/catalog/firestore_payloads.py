@@ -47,9 +47,10 @@ def scheduled_under(
     query = Query(
         collection=collections.deletions,
         order="storage_uri",
-        at_least=None if after >= prefix else prefix,
-        above=after if after >= prefix else None,
+        at_least=prefix,
         below=prefix_upper_bound(prefix),
+        # Not a bound, which may have 1,499 bytes.
+        after=(after, payload_id(after)) if after >= prefix else None,
         limit=limit,
     )
     return [str(found.fields["storage_uri"]) for found in session.run(query)]
