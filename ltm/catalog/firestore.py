@@ -227,7 +227,7 @@ class FirestoreCatalog(Catalog):
         self.table()
 
         def write(session: Session) -> list[Outcome]:
-            steps, state = self.steps(session, now), session.state
+            steps, state = self.steps(session, now), self.state(session)
             stored = self._stored(session, [change.id for change in changes])
             outcomes = []
             for change in changes:
@@ -256,7 +256,7 @@ class FirestoreCatalog(Catalog):
         ids = [found.id for found in self.documents.look().run(query)]
 
         def remove(session: Session) -> list[Outcome]:
-            steps, state = self.steps(session, now), session.state
+            steps, state = self.steps(session, now), self.state(session)
             outcomes = []
             stored = self._stored(session, ids)
             for entry_id in ids:
@@ -333,6 +333,10 @@ class FirestoreCatalog(Catalog):
         entries = self.documents.collections.entries
         return keys_between(entries, self.documents.scope, prefix, after)
 
+    def state(self, session: Session) -> TableDocument:
+        """Return the state of the logical table, to write by."""
+        return session.table or self._make_table(session)
+
     def steps(self, session: Session, now: datetime) -> WriteSteps:
         """Return what writes decisions into *session*."""
         return WriteSteps(
@@ -340,7 +344,7 @@ class FirestoreCatalog(Catalog):
             self.documents.collections,
             tenant=self.tenant,
             table=self.table_name,
-            state=session.state,
+            state=self.state(session),
             now=now,
         )
 
@@ -353,13 +357,17 @@ class FirestoreCatalog(Catalog):
         )
 
     def _make_table(self, session: Session) -> TableDocument:
-        if session.table is None:
+        state = session.table
+        if state is None:
             words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
             prefix = f"{words}-{secrets.token_hex(6)}"
-            defaults = LogicalTable(self.table_name, prefix, self.inline_threshold, self.language)
+            # One that was made once and is gone, as from an emulator, is made as it was.
+            defaults = self._table or LogicalTable(
+                self.table_name, prefix, self.inline_threshold, self.language
+            )
             state = TableDocument(defaults, 0, -1, 0, None)
             session.put(session.table_path, table_fields(state, self.tenant, self.clock()))
-        return session.state
+        return state
 
     def _expired(self, now: datetime) -> Query:
         return expired_entries(self.documents.collections.entries, self.documents.scope, now)

@@ -20,7 +20,7 @@ from ltm.catalog.documents import Scope, document_bytes
 from ltm.catalog.firestore_access import ContentionError
 from ltm.catalog.firestore_client import Answer, FirestoreClient, while_contended
 from ltm.catalog.firestore_session import Collections, Session, Writes
-from ltm.errors import CatalogUnavailableError, ValidationError
+from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 
 WRITES_PER_COMMIT = 500
 BYTES_PER_COMMIT = 3 * 2**20
@@ -96,7 +96,7 @@ class Batches:
             raise
         try:
             self.carry_out(batch)
-        except CatalogUnavailableError as error:
+        except LTMError as error:
             _log.warning("committed batch %s is still to be carried out: %s", batch, error)
 
     def settle(self, batch: str) -> None:

@@ -42,7 +42,7 @@ class FirestoreHistory(History):
         self._catalog.table()
 
         def create(session: Session) -> Snapshot:
-            state = session.state
+            state = self._catalog.state(session)
             entries, total_bytes = self._catalog.count_live(session, now)
             snapshot = Snapshot(
                 id=secrets.token_hex(16),

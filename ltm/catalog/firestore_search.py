@@ -113,7 +113,7 @@ class WordIndex:
     def check(self, now: datetime, *, repair: bool) -> str | None:
         """Return what the index holds wrong, or None; with *repair*, make it anew if so."""
         index = self._refreshed(now)
-        problem = None if index is None else self._compare(index)
+        problem = None if index is None else self._compare(index, now)
         if index is not None and problem is not None and repair:
             index.reset()
             self._refreshed(now)
@@ -162,20 +162,38 @@ class WordIndex:
         else:
             self._rebuild(self._index, now)
 
-    def _compare(self, index: DuckDBIndex) -> str | None:
-        session = self._documents.look()
-        for page in session.pages(self._feed({"is_gone": False}), _PAGE):
-            held = index.documents([found.id for found in page])
-            for found in page:
-                if held.get(found.id) != read_words(found.fields).document:
-                    return f"the local index is not that of document {found.path!r}"
+    def _compare(self, index: DuckDBIndex, now: datetime) -> str | None:
+        pages = self._documents.look().pages(self._feed({"is_gone": False}), _PAGE)
+        for page in pages:
+            wrong = self._differing(index, page)
+            if wrong:
+                # Writers may have been there between the two readings.
+                session = self._documents.look()
+                again = session.get([found.path for found in wrong])
+                self._refreshed(now)
+                stamps = index.stamps([found.id for found in wrong])
+                behind = [
+                    found
+                    for found in self._differing(index, list(again.values()))
+                    if stamps.get(found.id, found.stamp) <= found.stamp
+                ]
+                latest = self._documents.look().get([found.path for found in behind])
+                for found in behind:
+                    if latest.get(found.path) == found:
+                        return f"the local index has not what {found.path!r} has"
         return None
+
+    def _differing(self, index: DuckDBIndex, page: Sequence[Found]) -> list[Found]:
+        held = index.documents([found.id for found in page])
+        return [found for found in page if held.get(found.id) != read_words(found.fields).document]
 
     def _rebuild(self, index: DuckDBIndex, now: datetime) -> None:
         self._cut()
         index.reset()
         session = self._documents.look()
-        state = session.state
+        state = session.table
+        if state is None:
+            return
         pages = session.pages(self._feed({"is_gone": False}), _PAGE)
         words = (_as_words(each.id, each.fields, each.stamp) for page in pages for each in page)
         index.apply(words, position=state.feed_seq, at=now)
@@ -216,9 +234,10 @@ class WordIndex:
         """Raise the number of the feed, best effort: without it more is read again next time."""
 
         def cut(session: Session) -> None:
-            found = session.get([session.table_path])[session.table_path]
-            number: Any = found.fields["feed_seq"]
-            session.put(session.table_path, {**found.fields, "feed_seq": number + 1})
+            found = session.get([session.table_path]).get(session.table_path)
+            if found is not None:
+                number: Any = found.fields["feed_seq"]
+                session.put(session.table_path, {**found.fields, "feed_seq": number + 1})
 
         try:
             self._documents.write([], cut)

@@ -79,12 +79,9 @@ class Session:
         found = self.get([self.table_path]).get(self.table_path)
         return None if found is None else read_table(found.fields)
 
-    @property
-    def state(self) -> TableDocument:
-        """The state of the logical table, which is made before its first write."""
-        state = self.table
-        assert state is not None  # noqa: S101 -- and never deleted
-        return state
+    def without_writes(self) -> Session:
+        """Return a session that reads as of the same instant, or in the same transaction."""
+        return Session(self._client, self.table_path, **self._as_of)
 
     def get(self, paths: Sequence[str]) -> dict[str, Found]:
         """Return the documents at *paths* that are there; one request for every 500 paths."""

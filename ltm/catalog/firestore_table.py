@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from ltm.catalog.document_queries import Found, Query
 from ltm.catalog.documents import (
+    Fields,
     TableDocument,
     read_snapshot,
     read_table,
@@ -176,11 +177,15 @@ class TableBlock(FirestoreTable):
         self.writes: Writes = {}
         self._parent = parent
         self._seen: dict[str, Found | None] = {}
+        self._counted: dict[str, tuple[int, int]] = {}
 
     def write(self, paths: Sequence[str], work: Callable[[Session], T]) -> T:
         session = self.look(paths[: DOCUMENTS_PER_REQUEST - 1])
         result = work(session)
         self._remember(session)
+        for path, fields in session.writes.items():
+            if path.startswith(f"{self.collections.snapshots}/") and fields is not None:
+                self._counted[path] = self._count(session, fields)
         self.writes |= session.writes
         return result
 
@@ -220,21 +225,22 @@ class TableBlock(FirestoreTable):
         for path, seen in self._seen.items():
             if not self._is_same(path, seen, session.read[path]):
                 raise self._overtaken(path)
+        for path, counts in self._counted.items():
+            fields = self.writes.get(path)
+            # A snapshot sees what others have written meanwhile.
+            if fields is not None and self._count(session, fields) != counts:
+                raise self._overtaken(path)
         session.writes |= self.writes
-        self._check_counts(session)
         state, own = session.read[self.path], self.writes.get(self.path)
         if state is not None and own is not None:
             current = {name: state.fields[name] for name in ("feed_seq", "pending")}
             session.writes[self.path] = {**own, **current}
 
-    def _check_counts(self, session: Session) -> None:
-        """Count again for a snapshot of this block: it sees what others have written meanwhile."""
-        for path, fields in self.writes.items():
-            if path.startswith(f"{self.collections.snapshots}/") and fields is not None:
-                taken = read_snapshot(fields)
-                expired = expired_entries(self.collections.entries, self.scope, taken.created_at)
-                if count_live(session, expired) != (taken.entry_count, taken.total_bytes):
-                    raise self._overtaken(path)
+    def _count(self, session: Session, fields: Fields) -> tuple[int, int]:
+        """Return what the database alone has to be counted for a snapshot that is taken."""
+        taken = read_snapshot(fields)
+        expired = expired_entries(self.collections.entries, self.scope, taken.created_at)
+        return count_live(session.without_writes(), expired)
 
     def _is_same(self, path: str, seen: Found | None, found: Found | None) -> bool:
         if path == self.path and seen is not None and found is not None:

@@ -50,7 +50,8 @@ Exit status:
 @click.option(
     "--catalog",
     metavar="URL",
-    help="sqlite:///PATH, sqlite:////ABSOLUTE/PATH, a file, or postgresql://USER@HOST/DATABASE. "
+    help="sqlite:///PATH, sqlite:////ABSOLUTE/PATH, a file, postgresql://USER@HOST/DATABASE, or "
+    "firestore://PROJECT/DATABASE. "
     f"[{CATALOG_VARIABLE}; ltm_catalog.db]",
 )
 @click.option(

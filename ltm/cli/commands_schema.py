@@ -1,4 +1,4 @@
-"""Commands for the schema of a catalog: ``db upgrade``, ``current``, ``check``, ``sql``."""
+"""Commands for the schema of a catalog: ``db upgrade``, ``current``, ``check``, ``sql``, ``indexes``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from ltm.cli.commands_base import Group, Run
 from ltm.cli.exits import NEGATIVE
-from ltm.cli.schema import DIALECT_NAMES, newest_revision, schema_of, schema_sql
+from ltm.cli.schema import DIALECT_NAMES, newest_revision, schema_indexes, schema_of, schema_sql
 
 
 @click.group("db", cls=Group)
@@ -66,3 +66,14 @@ def print_sql(run: Run, *, dialect: str | None, schema: str | None) -> None:
     run.output.document({"success": True, "sql": text})
     if not run.output.as_json:
         run.output.lines(text)
+
+
+@database.command("indexes")
+@click.option("--ttl", is_flag=True, help="Let Firestore delete expired entries by itself as well.")
+@click.pass_obj
+def print_indexes(run: Run, *, ttl: bool) -> None:
+    """Print the indexes that a Firestore catalog needs, for 'firebase deploy'."""
+    definitions = schema_indexes(run.settings().catalog, expire_entries=ttl)
+    run.output.document({"success": True, **definitions})
+    if not run.output.as_json:
+        run.output.value(definitions)

@@ -11,17 +11,22 @@ from ltm.errors import ValidationError
 
 if TYPE_CHECKING:
     from ltm.backend.base import LTMBackend
-    from ltm.config import CatalogSettings, Settings, StorageSettings
+    from ltm.config import CatalogSettings, FirestoreSettings, Settings, StorageSettings
 
 CATALOG_VARIABLE = "LTM_CATALOG_URL"
 STORAGE_VARIABLE = "LTM_STORAGE_URI"
 
 _SQLITE = "sqlite:///"
 _SUPPORTED = (
-    "supported are sqlite:///PATH, sqlite:////ABSOLUTE/PATH, a plain file path and "
-    "postgresql://USER:PASSWORD@HOST/DATABASE"
+    "supported are sqlite:///PATH, sqlite:////ABSOLUTE/PATH, a plain file path, "
+    "postgresql://USER:PASSWORD@HOST/DATABASE and firestore://PROJECT/DATABASE"
 )
 _POSTGRES = re.compile(r"(?i)postgres(ql)?(\+[\w.]+)?:")
+_FIRESTORE = re.compile(
+    r"(?i:firestore)://(?P<project>[\w.:-]*)(?:/(?P<database>[\w()%-]*))?"
+    r"(?:\?collection_prefix=(?P<prefix>[^&#]*))?",
+    re.ASCII,
+)
 # Two letters or more: one before a colon is a drive of Windows.
 _OTHER_URL = re.compile(r"[A-Za-z][\w.+-]*://|[A-Za-z][\w.+-]+:")
 # Of libpq's pairs, taken for the name of a file, the password would stand in that name.
@@ -29,7 +34,7 @@ _PAIRS = re.compile(r"\s*(host|hostaddr|port|dbname|user|password|service)\s*=")
 _OF_SUPABASE = re.compile(r"(?i)(.*\.)?supabase\.(co|com)\.?")
 
 _ADDRESS = frozenset(
-    "type path connection_string host port database user password sslmode".split()  # noqa: SIM905
+    "type path connection_string host port database user password sslmode project".split()  # noqa: SIM905
 )
 """The settings of a catalog whose place a URL takes."""
 
@@ -87,7 +92,7 @@ def open_memory(target: Target, environ: Mapping[str, str]) -> LTMBackend:
 
 
 def parse_catalog_url(url: str) -> CatalogSettings:
-    """Return the settings of the catalog that *url* names: SQLite, PostgreSQL or Supabase.
+    """Return the settings of the catalog that *url* names: SQLite, PostgreSQL, Supabase or Firestore.
 
     Raises:
         ValidationError: It names something else, or is not whole; no password is quoted.
@@ -105,6 +110,8 @@ def parse_catalog_url(url: str) -> CatalogSettings:
                 f"catalog {mask_url(url)!r}: expected a path and nothing else after it"
             )
         return SQLiteSettings(path=path)
+    if url.lower().startswith("firestore:"):
+        return _firestore(url)
     if _PAIRS.match(url):
         raise ValidationError(
             f"catalog: pairs such as host=... go into a settings file: {_SUPPORTED}"
@@ -114,6 +121,26 @@ def parse_catalog_url(url: str) -> CatalogSettings:
     if not url:
         raise ValidationError(f"catalog: is empty: {_SUPPORTED}")
     return SQLiteSettings(path=url)
+
+
+def _firestore(url: str) -> FirestoreSettings:
+    from urllib.parse import unquote
+
+    from ltm.config import FirestoreSettings
+
+    parts = _FIRESTORE.fullmatch(url)
+    if parts is None:
+        # Not quoted: where it is not understood, anything in it may be a secret.
+        raise ValidationError(
+            "catalog: expected firestore://PROJECT/DATABASE?collection_prefix=PREFIX, where "
+            "DATABASE and what follows may be left out; other options go into a settings file"
+        )
+    project, database, prefix = parts.groups()
+    return FirestoreSettings(
+        project=project or None,
+        database=unquote(database) if database else None,
+        collection_prefix=None if prefix is None else unquote(prefix),
+    )
 
 
 def _host(url: str) -> str:

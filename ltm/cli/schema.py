@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ltm.errors import SchemaOutOfDateError, ValidationError
 from ltm.keys import validate_name
@@ -206,5 +206,32 @@ def schema_sql(settings: CatalogSettings, dialect: str | None, schema: str | Non
     return upgrade_sql(dialect, None if schema is None else validate_name(schema, "schema"))
 
 
+def schema_indexes(settings: CatalogSettings, *, expire_entries: bool) -> dict[str, Any]:
+    """Return the index definitions for a Firestore catalog, without connecting to anything.
+
+    Args:
+        settings: Of the catalog that they are for.
+        expire_entries: Whether Firestore is to delete expired entries by itself.
+
+    Raises:
+        ValidationError: The catalog is another one, or its settings are bad.
+    """
+    from ltm.catalog.firestore_setup import index_definitions
+    from ltm.config import FirestoreSettings
+    from ltm.factory import create_catalog_backend
+
+    if not isinstance(settings, FirestoreSettings):
+        raise ValidationError(f"catalog {settings.type!r} has no indexes to deploy: Firestore has")
+    # It checks the prefix, and opens nothing.
+    create_catalog_backend(settings.type, **settings.options()).close()
+    return index_definitions(settings.collection_prefix or "", expire_entries=expire_entries)
+
+
 def _without_schema(settings: CatalogSettings) -> ValidationError:
+    from ltm.config import FirestoreSettings
+
+    if isinstance(settings, FirestoreSettings):
+        return ValidationError(
+            "catalog 'firestore' has no schema: 'ltm db indexes' prints the indexes that it needs"
+        )
     return ValidationError(f"catalog {settings.type!r} has no schema to manage here")
