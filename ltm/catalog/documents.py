@@ -78,7 +78,6 @@ class WordsDocument(NamedTuple):
     document: Document | None
     """Its words; None where it is not to be found any more."""
     expires_at: datetime | None
-    feed_seq: int
 
 
 def scope_fields(tenant: str, table: str) -> dict[str, Scalar]:
@@ -176,21 +175,22 @@ def words_fields(
 
 
 def gone_fields(now: datetime, tenant: str, table: str) -> dict[str, Any]:
-    """Return the fields of the document that says that an entry's words are gone."""
+    """Return the fields of the document that says that an entry's words are gone.
+
+    No other has ``forget_at``, so a policy of Firestore's may delete what is past it.
+    """
     try:
-        expires_at = now + TOMBSTONE_LIFE
+        forget_at = now + TOMBSTONE_LIFE
     except OverflowError:
-        expires_at = datetime.max.replace(tzinfo=now.tzinfo)
-    return scope_fields(tenant, table) | {"expires_at": expires_at, "is_gone": True}
+        forget_at = datetime.max.replace(tzinfo=now.tzinfo)
+    return scope_fields(tenant, table) | {"forget_at": forget_at, "is_gone": True}
 
 
 def read_words(fields: Fields) -> WordsDocument:
     """Return what a document of the feed of search words says."""
-    expires_at, feed_seq = fields["expires_at"], fields.get("feed_seq", 0)
-    document = None
-    if not fields["is_gone"]:
-        document = Document(fields["text"], fields["length"])  # type: ignore[arg-type] # written by us
-    return WordsDocument(document, expires_at, feed_seq)  # type: ignore[arg-type] # written by us
+    found: Any = fields
+    document = None if found["is_gone"] else Document(found["text"], found["length"])
+    return WordsDocument(document, found.get("expires_at"))
 
 
 def table_fields(state: TableDocument, tenant: str, created_at: datetime) -> dict[str, Any]:

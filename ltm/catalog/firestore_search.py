@@ -253,5 +253,4 @@ class WordIndex:
 
 
 def _as_words(entry_id: str, fields: Fields, stamp: str) -> IndexedWords:
-    document, expires_at, _ = read_words(fields)
-    return IndexedWords(entry_id, document, expires_at, stamp)
+    return IndexedWords(entry_id, *read_words(fields), stamp)

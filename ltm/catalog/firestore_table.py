@@ -90,8 +90,8 @@ class FirestoreTable:
         collection = self.collections.words
         old = Query(
             collection=collection,
-            equal={**self.scope, "is_gone": True},
-            order="expires_at",
+            equal=self.scope,
+            order="forget_at",
             at_most=now,
             limit=limit,
         )

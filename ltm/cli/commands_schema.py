@@ -1,4 +1,4 @@
-"""Commands for the schema of a catalog: ``db upgrade``, ``current``, ``check``, ``sql``, ``indexes``."""
+"""Commands for the schema of a catalog: ``db upgrade`` and its like, and ``db indexes``."""
 
 from __future__ import annotations
 

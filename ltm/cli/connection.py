@@ -92,7 +92,7 @@ def open_memory(target: Target, environ: Mapping[str, str]) -> LTMBackend:
 
 
 def parse_catalog_url(url: str) -> CatalogSettings:
-    """Return the settings of the catalog that *url* names: SQLite, PostgreSQL, Supabase or Firestore.
+    """Return the settings of the catalog that *url* names: a file, a server's or Firestore's.
 
     Raises:
         ValidationError: It names something else, or is not whole; no password is quoted.
