@@ -103,7 +103,7 @@ def keys_between(collection: str, scope: Scope, prefix: str, after: str) -> Quer
     while a bound may not have many more.
     """
     above: str | None = after if prefix <= after != "" else None
-    at_least: str | None = prefix if above is None else None
+    at_least: str | None = (prefix or None) if above is None else None
     below = prefix_upper_bound(prefix)
     beginning = _as_long_as_a_key(prefix)
     if beginning != prefix:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ltm.catalog.commit import is_live
 from ltm.catalog.document_queries import Query
 from ltm.catalog.documents import read_entry, read_snapshot, read_version, snapshot_fields
+from ltm.catalog.firestore_counts import expired_entries
 from ltm.catalog.firestore_payloads import in_choices, named_uris
 from ltm.catalog.firestore_session import Session
 from ltm.catalog.history import History, Snapshot, in_pages
@@ -129,7 +130,8 @@ class FirestoreHistory(History):
             for query in (written, superseded):
                 keys.update(str(each.fields["key"]) for each in session.run(query))
         expired = replace(
-            in_order, order="expires_at", above=snapshot.created_at, at_most=now, limit=None
+            expired_entries(self._collections.entries, self._documents.scope, now),
+            above=snapshot.created_at,
         )
         for page in session.pages(expired):
             keys.update(key for each in page if (key := str(each.fields["key"])) > after)
