@@ -17,7 +17,6 @@ from ltm.backend.upkeep_calls import UpkeepCalls
 from ltm.backend.writer import Aftermath, EntryWriter, ImmediateAftermath
 from ltm.catalog.base import Catalog
 from ltm.catalog.primitives import validate_threshold
-from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import PayloadStore
@@ -157,6 +156,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
             ValidationError: The catalog is in no SQL database.
             CatalogUnavailableError: The transaction could not be begun.
         """
+        from ltm.catalog.sql import SQLCatalog
+
         self.require_open()
         if not isinstance(self.catalog, SQLCatalog):
             raise ValidationError(f"using: {self.catalog!r} is not in a SQL database")

@@ -381,7 +381,8 @@ class FirestoreCatalog(Catalog):
             query = replace(query, contains=("metadata_codes", plan.codes))
         more = limit if condition is None else 2 * limit + 10
         found: list[EntryRow] = []
-        for page in self.documents.look().pages(query, min(more, DOCUMENTS_PER_REQUEST)):
+        size = min(more, DOCUMENTS_PER_REQUEST)
+        for page in self.documents.look().pages(query, size, growing=True):
             for each in page:
                 row = read_entry(each.id, each.fields)
                 if is_live(row, now) and matches(condition, row.metadata):

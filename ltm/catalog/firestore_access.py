@@ -175,7 +175,9 @@ def translate(error: Exception, where: str, *, is_commit: bool) -> LTMError:
     if isinstance(error, exceptions.Aborted):
         return ContentionError(message)
     if isinstance(error, exceptions.FailedPrecondition) and "index" in message:
-        return SchemaOutOfDateError(None, INDEXES_FILE, f"{message}; see docs/firestore.md")
+        return SchemaOutOfDateError(
+            None, INDEXES_FILE, f"{message}; deploy what 'ltm db indexes' prints"
+        )
     if isinstance(error, exceptions.InvalidArgument):
         # Of a transaction that is over: the server rolled it back, for its age perhaps.
         is_over = "ransaction" in message and "too big" not in message

@@ -123,8 +123,13 @@ class Session:
         found.sort(key=query.sort_key, reverse=query.descending)
         return found[: query.limit]
 
-    def pages(self, query: Query, size: int = DOCUMENTS_PER_REQUEST) -> Iterator[list[Found]]:
-        """Yield all documents that *query* selects, whatever its limit, in lists of *size*."""
+    def pages(
+        self, query: Query, size: int = DOCUMENTS_PER_REQUEST, *, growing: bool = False
+    ) -> Iterator[list[Found]]:
+        """Yield all documents that *query* selects, whatever its limit, in lists of *size*.
+
+        With *growing* each list has twice as many as the one before, up to 500.
+        """
         after = query.after
         while True:
             page = self.run(replace(query, after=after, limit=size))
@@ -133,6 +138,8 @@ class Session:
             if len(page) < size:
                 return
             after = query.position(page[-1])
+            if growing:
+                size = min(2 * size, DOCUMENTS_PER_REQUEST)
 
     def total(self, query: Query, field: str) -> tuple[int, int]:
         """Return how many documents *query* selects, and the sum of their *field*."""
