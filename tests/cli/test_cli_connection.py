@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ltm.cli.connection import Target, parse_catalog_url, resolve_settings
-from ltm.config import PostgresSettings, SQLiteSettings, SupabaseSettings
+from ltm.config import FirestoreSettings, PostgresSettings, SQLiteSettings, SupabaseSettings
 from ltm.errors import ValidationError
 
 
@@ -127,6 +127,44 @@ def test_a_catalog_url_names_a_server(scheme):
 
 
 @pytest.mark.parametrize(
+    ("url", "settings"),
+    [
+        ("firestore://my-project", {"project": "my-project"}),
+        ("Firestore://my-project/", {"project": "my-project"}),
+        ("firestore://my-project/agents", {"project": "my-project", "database": "agents"}),
+        ("firestore://p/(default)", {"project": "p", "database": "(default)"}),
+        ("firestore://p/%28default%29", {"project": "p", "database": "(default)"}),
+        ("firestore://p?collection_prefix=a_", {"project": "p", "collection_prefix": "a_"}),
+        ("firestore://p/d?collection_prefix=", {"project": "p", "database": "d"}),
+        ("firestore://example.com:p", {"project": "example.com:p"}),
+        ("firestore:///d", {"database": "d"}),
+        ("firestore://", {}),
+    ],
+)
+def test_a_catalog_url_names_a_database_of_firestore(url, settings):
+    prefix = {"collection_prefix": ""} if url.endswith("=") else {}
+    assert parse_catalog_url(url) == FirestoreSettings(**settings, **prefix)
+
+
+def test_a_url_of_firestore_takes_the_place_of_the_database_and_of_nothing_else():
+    configured = (
+        "{type: firestore, project: p, database: d, collection_prefix: a_, credentials: key.json,"
+        " timeout: 5, index_directory: words}"
+    )
+    kept = {"credentials": "key.json", "timeout": 5, "index_directory": "words"}
+    assert _with_flag(configured, "firestore://q") == FirestoreSettings(
+        project="q", collection_prefix="a_", **kept
+    )
+    assert _with_flag(configured, "firestore://q/e?collection_prefix=") == FirestoreSettings(
+        project="q", database="e", collection_prefix="", **kept
+    )
+    assert _with_flag(configured) == PostgresSettings(connection_string=URL)
+    assert _with_flag("{type: postgres, host: h, database: d}", "firestore://q") == (
+        FirestoreSettings(project="q")
+    )
+
+
+@pytest.mark.parametrize(
     "place",
     [
         "db.abc.supabase.co:5432",
@@ -161,6 +199,12 @@ def test_a_host_that_only_looks_like_supabases_does_not(url):
         "sqlite:///a.db?password=hunter2",
         "postgressql://me:hunter2@h/db",
         "mysql://me:hunter2@h/db",
+        "firestore://me:hunter2@p/d",
+        "firestore://p/d?password=hunter2",
+        "firestore://p/d?hunter2",
+        "firestore://p/d/hunter2",
+        "firestore:hunter2",
+        "firestore://p/d?collection_prefix=a#hunter2",
     ],
 )
 def test_a_url_that_is_refused_keeps_its_password_to_itself(ltm, monkeypatch, url):
@@ -179,7 +223,9 @@ def test_a_url_that_is_refused_keeps_its_password_to_itself(ltm, monkeypatch, ur
     "url", ["mysql://me:hunter2@h/db", "duckdb:///x", "sqlite://a.db", "sqlite:a.db", ""]
 )
 def test_another_catalog_url_is_refused_naming_what_is_supported(url):
-    with pytest.raises(ValidationError, match="supported are sqlite:///PATH") as caught:
+    with pytest.raises(
+        ValidationError, match=r"supported are sqlite:///PATH.*firestore://PROJECT"
+    ) as caught:
         parse_catalog_url(url)
     assert "hunter2" not in str(caught.value)
 

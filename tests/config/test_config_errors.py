@@ -82,6 +82,13 @@ SSLMODES = "'disable' or 'allow' or 'prefer' or 'require' or 'verify-ca' or 'ver
         ),
         ("catalog: {type: supabase, tenant: 2024-01-02}", "catalog.tenant: expected str, got date"),
         ("catalog: {type: firestore, credentials: {a: b}}", "catalog.credentials: expected str"),
+        ("catalog: {type: firestore, timeout: fast}", "catalog.timeout: expected float"),
+        ("catalog: {type: firestore, timeout: 0}", "catalog.timeout: expected float > 0"),
+        ("catalog: {type: firestore, index_directory: 1}", "catalog.index_directory: expected str"),
+        (
+            "catalog: {type: firestore, index_directory: ''}",
+            "catalog.index_directory: expected str",
+        ),
         ("catalog: {type: sqlite, path: [a]}", "catalog.path: expected str, got array"),
         ("catalog: {type: sqlite, busy_timeout: 0}", "catalog.busy_timeout: expected float > 0"),
         ("catalog: {type: sqlite, busy_timeout: .inf}", "catalog.busy_timeout: expected float <="),

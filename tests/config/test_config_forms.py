@@ -115,6 +115,11 @@ def test_a_backend_of_a_third_party_keeps_its_name():
             {"database": "d", "credentials": "./key.json"},
         ),
         (
+            "{type: firestore, timeout: 5, index_directory: ./words/}",
+            FirestoreSettings(timeout=5.0, index_directory="./words/"),
+            {"timeout": 5.0, "index_directory": "./words/"},
+        ),
+        (
             '{type: postgres, connection_string: "${POSTGRES_URL}"}',
             PostgresSettings(connection_string="postgresql://u:p@h/db"),
             {"connection_string": "postgresql://u:p@h/db"},

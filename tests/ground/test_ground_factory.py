@@ -9,6 +9,7 @@ import pytest
 
 from ltm import (
     DuckDBLTMBackend,
+    FirestoreCatalog,
     SQLiteCatalog,
     ValidationError,
     create_catalog_backend,
@@ -102,11 +103,31 @@ def test_a_catalog_that_was_made_is_closed() -> None:
         (lambda: create_catalog_backend(path=""), "path: expected a file name"),
         (lambda: create_catalog_backend(durability="maybe"), "durability: expected 'normal'"),
         (lambda: create_catalog_backend(busy_timeout=0), "busy_timeout: expected seconds above 0"),
+        (lambda: create_catalog_backend("firestore", pth="x"), "catalog 'firestore'.*pth"),
+        (lambda: create_catalog_backend("firestore", timeout=0), "timeout: expected seconds above"),
+        (lambda: create_catalog_backend("firestore", collection_prefix="a/b"), "collection_prefix"),
+        (
+            lambda: create_catalog_backend("firebase"),
+            "unknown catalog 'firebase': known.*firestore",
+        ),
     ],
 )
 def test_a_bad_name_or_option_is_named(tmp_path: Path, call: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         call()
+    assert files(tmp_path) == []
+
+
+def test_a_catalog_in_firestore_is_made_by_name_and_nothing_is_opened(tmp_path: Path) -> None:
+    options = {"project": "p", "database": "d", "collection_prefix": "a_", "timeout": 5}
+    catalog = create_catalog_backend("firestore", index_directory="words", **options)
+    assert isinstance(catalog, FirestoreCatalog)
+    assert "firestore://p/d" in repr(catalog)
+    catalog.close()
+    settings = {"catalog": {"type": "firestore", **options}, "storage": "memory://firestore"}
+    with create_ltm_from_settings(settings) as memory:
+        assert isinstance(memory, DuckDBLTMBackend)
+        assert "firestore://p/d" in repr(memory.catalog)
     assert files(tmp_path) == []
 
 

@@ -54,6 +54,11 @@ for _ in range(2):
     assert "tenacity" not in loaded
 
 
+def test_a_catalog_in_firestore_is_made_without_googles_libraries_and_duckdb() -> None:
+    script = "import ltm; ltm.create_catalog_backend('firestore', project='p').close()"
+    assert modules_after(script) & (HEAVY | {"grpc"}) == set()
+
+
 @pytest.mark.parametrize("name", ltm.__all__)
 def test_every_public_name_is_there(name: str) -> None:
     assert getattr(ltm, name).__doc__

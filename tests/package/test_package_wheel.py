@@ -41,6 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_migrations_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "ltm/_migrations/versions/0001_first_schema.py" in names
+    assert "ltm/catalog/firestore.indexes.json" in names
     assert {"ltm/_migrations/env.py", "ltm/py.typed", "ltm/cli/__init__.py"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"ltm", "ltm-0.1.0.dist-info"}
 
@@ -62,6 +63,8 @@ def test_an_installed_wheel_upgrades_a_catalog_and_remembers(wheel: Path, tmp_pa
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    indexes = call("--catalog", "firestore://nowhere", "db", "indexes")
+    assert "ltm_entries" in indexes
     call("db", "upgrade")
     assert "0002" in call("db", "current")
     call("db", "check")
