@@ -70,6 +70,7 @@ class TableDocument(NamedTuple):
     """How often the feed of search words was cut; stamped on what is written to it."""
     pending: str | None
     """The id of a batch that is committed and not carried out yet."""
+    created_at: datetime
 
 
 class WordsDocument(NamedTuple):
@@ -193,7 +194,7 @@ def read_words(fields: Fields) -> WordsDocument:
     return WordsDocument(document, found.get("expires_at"))
 
 
-def table_fields(state: TableDocument, tenant: str, created_at: datetime) -> dict[str, Any]:
+def table_fields(state: TableDocument, tenant: str) -> dict[str, Any]:
     """Return the fields of the document of a logical table."""
     name, storage_prefix, inline_threshold, language = state.defaults
     return scope_fields(tenant, name) | {
@@ -205,7 +206,7 @@ def table_fields(state: TableDocument, tenant: str, created_at: datetime) -> dic
         "newest_snapshot": state.newest_snapshot,
         "feed_seq": state.feed_seq,
         "pending": state.pending,
-        "created_at": created_at,
+        "created_at": state.created_at,
     }
 
 
@@ -223,6 +224,7 @@ def read_table(fields: Fields) -> TableDocument:
         found["newest_snapshot"],
         found["feed_seq"],
         found["pending"],
+        found["created_at"],
     )
 
 

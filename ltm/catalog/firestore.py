@@ -365,8 +365,8 @@ class FirestoreCatalog(Catalog):
             defaults = self._table or LogicalTable(
                 self.table_name, prefix, self.inline_threshold, self.language
             )
-            state = TableDocument(defaults, 0, -1, 0, None)
-            session.put(session.table_path, table_fields(state, self.tenant, self.clock()))
+            state = TableDocument(defaults, 0, -1, 0, None, self.clock())
+            session.put(session.table_path, table_fields(state, self.tenant))
         return state
 
     def _expired(self, now: datetime) -> Query:

@@ -151,9 +151,7 @@ class WordIndex:
         if state is None:
             return
         if self._index is None:
-            # Named like nothing else: another database, or a table made anew, has its own.
-            name = f"{state.defaults.storage_prefix}.duckdb"
-            self._index = DuckDBIndex(os.path.join(self.directory, name))
+            self._index = DuckDBIndex(os.path.join(self.directory, _file_name(state)))
         position, refreshed_at = self._index.state
         is_known = 0 <= position <= state.feed_seq and refreshed_at is not None
         # The feed forgets in time what has gone from it.
@@ -250,6 +248,12 @@ class WordIndex:
             equal={**self._documents.scope, **equal},
             within=within,
         )
+
+
+def _file_name(state: TableDocument) -> str:
+    """Return a name that no other table has, nor this one before it was lost and made again."""
+    made_at = state.created_at.strftime("%Y%m%dT%H%M%S%f")
+    return f"{state.defaults.storage_prefix}-{made_at}.duckdb"
 
 
 def _as_words(entry_id: str, fields: Fields, stamp: str) -> IndexedWords:

@@ -54,9 +54,6 @@ _INDEX = (
     "stemmer='none', stopwords='none', ignore=' ', strip_accents=0, lower=0)",
     "USE memory",
 )
-_SELECT_FILE_SIZE = """
-    SELECT total_blocks * block_size FROM pragma_database_size() WHERE database_name = 'base'
-"""
 _SELECT_STATE = "SELECT format, build, position, refreshed_at, documents FROM base.main.state"
 _SELECT_ROWS = "SELECT entry_id, text, length, expires_at, stamp FROM base.main.documents"
 _SELECT_HEADS = """
@@ -157,18 +154,11 @@ class IndexFile:
         """
         with OPENING:
             connection = connect()
-            while path is not None and (status := _stat(path)) is not None:
-                with _reading(path):
-                    attach(connection, path, "READ_ONLY")
-                    ((size,),) = connection.execute(_SELECT_FILE_SIZE).fetchall()
-                    now = _stat(path)
-                    if now is not None and os.path.samestat(now, status):
-                        # Blocks are read when they are needed; here it shows what is cut off.
-                        if now.st_size < size:
-                            raise UnreadableIndexError(f"search index {path!r} is cut off")
-                        return cls(connection, path, now)
-                    connection.execute("DETACH base")  # it has just been replaced
-        return None
+            if path is None or (status := _stat(path)) is None:
+                return None
+            with _reading(path):
+                attach(connection, path, "READ_ONLY")
+        return cls(connection, path, status)
 
     @classmethod
     def build(

@@ -304,28 +304,20 @@ class DuckDBIndex:
 
     def _rebuild(self, view: _View) -> _View:
         """Return *view* with everything in a new file, or else in memory but in DuckDB."""
-        base = self._open_newer(view.position)
-        if base is None:
-            base = self._build_anywhere(view)
+        base = self._open_newer(view.position) or self._build_anywhere(view)
         if base is None:
             return view
         return _View(base, position=base.position, refreshed_at=base.refreshed_at)
 
     def _build_anywhere(self, view: _View) -> IndexFile | None:
-        if self._path is not None:
+        for path in dict.fromkeys((self._path, None)):
             try:
-                return self._build(self._path, view)
+                return self._build(path, view)
             except UnreadableIndexError:
                 raise
             except OSError as error:
                 self._warn_unwritten(error)
-        try:
-            return self._build(None, view)
-        except UnreadableIndexError:
-            raise
-        except OSError as error:
-            self._warn("changes stay outside of DuckDB: %s", error)
-            return None
+        return None
 
     def _build(self, path: str | None, view: _View) -> IndexFile:
         rows = (
