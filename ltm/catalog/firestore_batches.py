@@ -167,19 +167,20 @@ class Batches:
         """Carry out *content* while *batch* is pending, or with None end that; say if it was."""
         for attempt in while_contended():
             with attempt:
-                answer = self._client.get([self._table_path], begin=True)
+                transaction = self._client.begin()
                 try:
+                    answer = self._client.get([self._table_path], transaction=transaction)
                     if self._pending(answer) != batch:
-                        self._client.roll_back(answer.transaction)
+                        self._client.roll_back(transaction)
                         return False
                     if content is not None:
-                        self._client.commit_encoded(content, transaction=answer.transaction)
+                        self._client.commit_encoded(content, transaction=transaction)
                         return True
                     table = answer.documents[self._table_path].fields
                     settled = [(self._table_path, {**table, "pending": None})]
-                    self._client.commit(settled, [], transaction=answer.transaction)
+                    self._client.commit(settled, [], transaction=transaction)
                 except BaseException:
-                    self._client.roll_back(answer.transaction)
+                    self._client.roll_back(transaction)
                     raise
         return True
 

@@ -34,7 +34,7 @@ DEADLINE_SECONDS = 15.0
 CONTENTION_SECONDS = 30.0
 """For how long a transaction is tried anew while others get in its way."""
 
-ROLLBACK_SECONDS = 1.0
+ROLLBACK_SECONDS = 2.0
 
 _ATTEMPTS = 4
 """Of a request that changes nothing, while the server can't be reached."""
@@ -68,8 +68,6 @@ class Answer(NamedTuple):
     """By path; what is not there is absent."""
     read_time: Any
     """The instant of which they all are."""
-    transaction: bytes
-    """The id of the transaction that the request has begun, empty if it was to begin none."""
 
 
 class FirestoreClient:
@@ -98,13 +96,21 @@ class FirestoreClient:
             return f"firestore://{self._given.project}"
         return f"firestore://{self._place.project or ''}/{self._place.database}"
 
+    def begin(self) -> bytes:
+        """Return the id of a new transaction.
+
+        Not begun by its first read, though that would spare a request: if the answer to that is
+        lost, nobody can end the transaction, and what it has read stays locked for a minute.
+        """
+
+        def begin(call: _Call) -> bytes:
+            request = call.messages.begin_request(call.database)
+            return bytes(call.send("begin_transaction", request).transaction)
+
+        return self._repeatedly(begin)
+
     def get(
-        self,
-        paths: Sequence[str],
-        *,
-        transaction: bytes = b"",
-        read_time: Any = None,
-        begin: bool = False,
+        self, paths: Sequence[str], *, transaction: bytes = b"", read_time: Any = None
     ) -> Answer:
         """Return the documents at *paths*, of which there is at least one.
 
@@ -112,23 +118,21 @@ class FirestoreClient:
             paths: Of documents.
             transaction: The transaction to read in; it locks what it reads until it ends.
             read_time: Or the instant to read as of.
-            begin: Or whether to begin a transaction.
         """
 
         def get(call: _Call) -> Answer:
             request = call.messages.get_request(
-                call.database, paths, transaction=transaction, read_time=read_time, begin=begin
+                call.database, paths, transaction=transaction, read_time=read_time
             )
             root = call.messages.document_root(call.database)
-            documents, instant, begun = {}, None, b""
+            documents, instant = {}, None
             for message in call.stream("batch_get_documents", request):
-                begun = begun or message.transaction
                 if message.HasField("read_time"):
                     instant = message.read_time
                 if message.HasField("found"):
                     found = call.messages.read_document(root, message.found)
                     documents[found.path] = found
-            return Answer(documents, instant, begun)
+            return Answer(documents, instant)
 
         return self._repeatedly(get)
 
@@ -200,9 +204,12 @@ class FirestoreClient:
 
         Failing that, the server ends it when it has been idle for a minute.
         """
-        end = time.monotonic() + min(self._deadline, ROLLBACK_SECONDS)
-        with suppress(CatalogUnavailableError), self._calling(end) as call:
+
+        def roll_back(call: _Call) -> None:
             call.send("rollback", call.messages.rollback_request(call.database, transaction))
+
+        with suppress(CatalogUnavailableError):
+            self._repeatedly(roll_back, min(self._deadline, ROLLBACK_SECONDS))
 
     def close(self) -> None:
         """Give the client up; idempotent."""
@@ -211,9 +218,9 @@ class FirestoreClient:
             self._shared.release(self)
             self._shared = None
 
-    def _repeatedly(self, request: Callable[[_Call], _T]) -> _T:
-        """Return what a *request* that changes nothing answers, sent again where that may help."""
-        end = time.monotonic() + self._deadline
+    def _repeatedly(self, request: Callable[[_Call], _T], seconds: float | None = None) -> _T:
+        """Return what a *request* answers, sent again where that may help and can't harm."""
+        end = time.monotonic() + (self._deadline if seconds is None else seconds)
         attempt = 1
         while True:
             try:

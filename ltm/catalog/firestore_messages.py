@@ -29,21 +29,20 @@ def read_document(root: str, document: Any) -> Found:
     return Found(document.name.removeprefix(root), fields, f"{moment.seconds}.{moment.nanos:09}")
 
 
+def begin_request(database: str) -> Any:
+    """Return the request to begin a transaction that writes."""
+    options = types.TransactionOptions(read_write=types.TransactionOptions.ReadWrite())
+    return types.BeginTransactionRequest(database=database, options=options)
+
+
 def get_request(
-    database: str,
-    paths: Sequence[str],
-    *,
-    transaction: bytes = b"",
-    read_time: Any = None,
-    begin: bool = False,
+    database: str, paths: Sequence[str], *, transaction: bytes = b"", read_time: Any = None
 ) -> Any:
     """Return the request for the documents at *paths*."""
     root = document_root(database)
     message = types.BatchGetDocumentsRequest.pb()(
         database=database, documents=[root + path for path in paths]
     )
-    if begin:
-        message.new_transaction.read_write.SetInParent()
     return types.BatchGetDocumentsRequest.wrap(_as_of(message, transaction, read_time))
 
 

@@ -112,21 +112,22 @@ class FirestoreTable:
 
     def _attempt(self, paths: Sequence[str], work: Callable[[Session], T]) -> T:
         first = [self.path, *paths][:DOCUMENTS_PER_REQUEST]
-        answer = self.client.get(first, begin=True)
+        transaction = self.client.begin()
         try:
+            answer = self.client.get(first, transaction=transaction)
             batch = _pending(self._state(answer))
             if batch is not None:
                 raise _PendingError(batch)
-            session = Session(self.client, self.path, transaction=answer.transaction)
+            session = Session(self.client, self.path, transaction=transaction)
             session.learn(first, answer.documents)
             result = work(session)
-            self._commit(session, answer.transaction)
+            self._commit(session, transaction)
         except _PendingError as error:
-            self.client.roll_back(answer.transaction)
+            self.client.roll_back(transaction)
             self.batches.settle(error.batch)
             raise ContentionError(f"catalog {self.client.where}: a batch was pending") from None
         except BaseException:
-            self.client.roll_back(answer.transaction)
+            self.client.roll_back(transaction)
             raise
         return result
 
