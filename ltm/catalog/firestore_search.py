@@ -238,7 +238,7 @@ class WordIndex:
                 session.put(session.table_path, {**found.fields, "feed_seq": number + 1})
 
         try:
-            self._documents.write([], cut)
+            self._documents.write_once([], cut)
         except CatalogUnavailableError as error:
             _log.debug("the feed of words is not cut: %s", error)
 

@@ -58,13 +58,19 @@ class FirestoreTable:
         """
         while True:
             first = [self.path, *paths]
+            # Known before the documents are read, so that they are read after it was carried out.
+            carried_out = self.batches.carried_out
             answer = self.client.get(first)
             batch = _pending(self._state(answer))
-            if batch is None:
+            if batch is None or batch == carried_out:
                 session = self._session(answer)
                 session.learn(first, answer.documents)
                 return session
-            self.batches.settle(batch)
+            try:
+                self.batches.settle(batch)
+            except ContentionError:
+                if self.batches.carried_out != batch:
+                    raise
 
     def write(self, paths: Sequence[str], work: Callable[[Session], T]) -> T:
         """Return what *work* returns, run in a transaction that commits its writes at the end.
@@ -75,7 +81,7 @@ class FirestoreTable:
         result: T
         for attempt in while_contended():
             with attempt:
-                result = self._attempt(paths, work)
+                result = self.write_once(paths, work)
         return result
 
     @contextmanager
@@ -110,7 +116,12 @@ class FirestoreTable:
         except CatalogUnavailableError as error:
             _log.debug("nothing is swept: %s", error)
 
-    def _attempt(self, paths: Sequence[str], work: Callable[[Session], T]) -> T:
+    def write_once(self, paths: Sequence[str], work: Callable[[Session], T]) -> T:
+        """Return what *work* returns, as :meth:`write`, but for trying again.
+
+        Raises:
+            ContentionError: Another transaction got in the way; nothing was done.
+        """
         first = [self.path, *paths][:DOCUMENTS_PER_REQUEST]
         transaction = self.client.begin()
         try:
