@@ -172,8 +172,8 @@ class Batches:
 
     def _commit_if_pending(self, batch: str, content: bytes | None) -> bool:
         """Carry out *content* while *batch* is pending, or with None end that; say if it was."""
-        # A dead client's lock on the table stands in the way of its end alone, for a minute. That is
-        # tried once: readers need not wait for it, and writers come again.
+        # A dead client's lock on the table stands in the way of the end alone, for a minute. To end
+        # is tried once: readers need not wait for it, and writers come again.
         attempts: Iterable[AbstractContextManager[object]] = (
             [nullcontext()] if content is None else while_contended()
         )

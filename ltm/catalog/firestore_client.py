@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 DEADLINE_SECONDS = 15.0
 
-CONTENTION_SECONDS = 30.0
-"""For how long a transaction is tried anew while others get in its way."""
+CONTENTION_SECONDS = 75.0
+"""For how long a transaction is tried anew while others get in its way: the locks of a client that
+died stay for 60."""
 
 ROLLBACK_SECONDS = 2.0
 
@@ -43,7 +44,7 @@ _T = TypeVar("_T")
 
 
 def while_contended() -> Iterator[AttemptManager]:
-    """Return attempts at a transaction, until none gets in its way or half a minute is over."""
+    """Return attempts at a transaction, until none gets in its way or its time is over."""
     from tenacity import (
         Retrying,
         retry_if_exception_type,
