@@ -17,9 +17,11 @@ from ltm.catalog.documents import TOMBSTONE_LIFE, Fields, TableDocument, read_en
 from ltm.catalog.firestore_payloads import in_choices
 from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session, Writes
 from ltm.catalog.firestore_table import FirestoreTable
+from ltm.catalog.history import in_pages
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Question
+from ltm.search.duckdb_files import UnreadableIndexError
 from ltm.search.duckdb_index import DuckDBIndex, IndexedWords
 from ltm.search.filters import Filter, matches
 from ltm.search.ranking import Hit
@@ -100,12 +102,20 @@ class WordIndex:
             for path, fields in writes.items()
             if path.startswith(prefix) and fields is not None
         }
+        is_damaged = False
         while True:
             index = self._refreshed(now)
             if index is None:
                 return []
             position = index.state.position
-            hits = index.find(question, now, overlay=own)
+            try:
+                hits = index.find(question, now, overlay=own)
+            except UnreadableIndexError:
+                # Its file is deleted now, and the index is made anew; once.
+                if is_damaged:
+                    raise
+                is_damaged = True
+                continue
             # Otherwise it was emptied meanwhile, to be made anew.
             if 0 <= position <= index.state.position:
                 return hits
@@ -135,7 +145,10 @@ class WordIndex:
             if self._refresh.began_at < called_at:
                 began_at = time.monotonic()
                 try:
-                    self._bring_up_to_date(now)
+                    try:
+                        self._bring_up_to_date(now)
+                    except UnreadableIndexError:
+                        self._bring_up_to_date(now)
                 except CatalogUnavailableError as error:
                     self._refresh = _Refresh(began_at, error)
                 else:
@@ -161,29 +174,39 @@ class WordIndex:
             self._rebuild(self._index, now)
 
     def _compare(self, index: DuckDBIndex, now: datetime) -> str | None:
-        pages = self._documents.look().pages(self._feed({"is_gone": False}), _PAGE)
-        for page in pages:
-            wrong = self._differing(index, page)
-            if wrong:
-                # Writers may have been there between the two readings.
-                session = self._documents.look()
-                again = session.get([found.path for found in wrong])
-                self._refreshed(now)
-                stamps = index.stamps([found.id for found in wrong])
-                behind = [
-                    found
-                    for found in self._differing(index, list(again.values()))
-                    if stamps.get(found.id, found.stamp) <= found.stamp
-                ]
-                latest = self._documents.look().get([found.path for found in behind])
-                for found in behind:
-                    if latest.get(found.path) == found:
-                        return f"the local index has not what {found.path!r} has"
+        unfed = index.ids()
+        suspects: list[str] = []
+        for page in self._documents.look().pages(self._feed({"is_gone": False}), _PAGE):
+            held = index.documents([found.id for found in page])
+            for found in page:
+                unfed.discard(found.id)
+                if held.get(found.id) != read_words(found.fields).document:
+                    suspects.append(found.id)
+        # Where there is an entry, it is the feed that lacks its words.
+        entries = self._documents.collections.entries
+        for ids in in_pages(sorted(unfed), _PAGE):
+            present = self._documents.look().get([f"{entries}/{entry_id}" for entry_id in ids])
+            suspects += [each for each in ids if f"{entries}/{each}" not in present]
+        for ids in in_pages(suspects, _PAGE):
+            wrong = self._confirm(index, ids, now)
+            if wrong is not None:
+                return f"the local index has not what {wrong!r} has"
         return None
 
-    def _differing(self, index: DuckDBIndex, page: Sequence[Found]) -> list[Found]:
-        held = index.documents([found.id for found in page])
-        return [found for found in page if held.get(found.id) != read_words(found.fields).document]
+    def _confirm(self, index: DuckDBIndex, ids: Sequence[str], now: datetime) -> str | None:
+        """Return a document of *ids* that the index has wrong, though no writer has been there."""
+        paths = [f"{self._documents.collections.words}/{entry_id}" for entry_id in ids]
+        before = self._documents.look().get(paths)
+        self._refreshed(now)
+        held, stamps = index.documents(ids), index.stamps(ids)
+        after = self._documents.look().get(paths)
+        for entry_id, path in zip(ids, paths, strict=True):
+            found = before.get(path)
+            words = None if found is None else read_words(found.fields).document
+            is_known = found is not None and stamps.get(entry_id, "") > found.stamp
+            if held.get(entry_id) != words and not is_known and after.get(path) == found:
+                return path
+        return None
 
     def _rebuild(self, index: DuckDBIndex, now: datetime) -> None:
         self._cut()

@@ -56,6 +56,7 @@ _INDEX = (
 )
 _SELECT_STATE = "SELECT format, build, position, refreshed_at, documents FROM base.main.state"
 _SELECT_ROWS = "SELECT entry_id, text, length, expires_at, stamp FROM base.main.documents"
+_SELECT_IDS = "SELECT entry_id FROM base.main.documents"
 _SELECT_HEADS = """
     SELECT entry_id, length, expires_at, stamp FROM base.main.documents
     WHERE entry_id IN (SELECT unnest(from_json(?, '["VARCHAR"]')))
@@ -233,6 +234,10 @@ class IndexFile:
             if not rows:
                 return
             yield from map(Row._make, rows)
+
+    def ids(self) -> list[str]:
+        """Return the ids of all entries."""
+        return [entry_id for (entry_id,) in self._query(_SELECT_IDS)]
 
     def heads(self, ids: Sequence[str]) -> dict[str, Head]:
         """Return what is known of those of *ids* that are here."""

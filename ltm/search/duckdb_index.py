@@ -124,6 +124,19 @@ class DuckDBIndex:
             found.update((entry_id, head.stamp) for entry_id, head in heads.items())
         return found
 
+    def ids(self) -> set[str]:
+        """Return the ids of all entries that have a document here, expired ones included."""
+        view, found = self._current(), set()
+        if view.base is not None:
+            with self._reading(view.base):
+                found.update(view.base.ids())
+        for entry_id, change in view.changes.items():
+            if change.document is None:
+                found.discard(entry_id)
+            else:
+                found.add(entry_id)
+        return found
+
     def documents(self, ids: Sequence[str]) -> dict[str, Document]:
         """Return the documents of those of *ids* that have one here, expired ones included."""
         view = self._current()
