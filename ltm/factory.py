@@ -126,6 +126,8 @@ def create_ltm_from_settings(
 
     if not isinstance(settings, Settings):
         settings = load_settings(settings, environ=environ)
+    timeout = settings.storage.timeout
+    if_given: dict[str, Any] = {} if timeout is None else {"storage_timeout": timeout}
     return create_ltm_backend(
         settings.backend,
         catalog_config={"type": settings.catalog.type, **settings.catalog.options()},
@@ -140,6 +142,7 @@ def create_ltm_from_settings(
         raise_errors=settings.raise_errors,
         max_workers=settings.max_workers,
         lazy=settings.lazy,
+        **if_given,
     )
 
 

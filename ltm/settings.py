@@ -118,10 +118,14 @@ class PluginSettings(CatalogSettings, frozen=True, kw_only=True):
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):
-    """Where payloads lie, how they are encoded, and the options that fsspec gets."""
+    """Where payloads lie, how they are encoded, and the options that fsspec gets.
+
+    ``timeout`` is in seconds, for a call on one payload; None is the store's own.
+    """
 
     uri: Text = "./ltm_data/"
     format: PayloadFormat = "json"
+    timeout: Seconds | None = None
     options: dict[str, Any] = {}
 
 

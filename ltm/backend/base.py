@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from ltm.backend.results import (
     CleanupAnswer,
@@ -35,7 +35,7 @@ class LTMBackend(ABC):
 
     Methods answer with dictionaries. A failure is ``{"success": False, "error": ...,
     "error_type": ...}``, where ``error_type`` is that of an exception in :mod:`ltm.errors`;
-    iterators raise the exception instead. Methods may be called from any thread.
+    iterators and :meth:`query` raise the exception instead. Methods may be called from any thread.
     """
 
     raise_errors: bool
@@ -200,6 +200,66 @@ class LTMBackend(ABC):
 
         Additions, modifications of value, metadata or expiry, and deletions, expired entries among
         them. Since None, everything is added.
+        """
+
+    @overload
+    def query(
+        self,
+        sql: str,
+        *,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        snapshot: str | None = None,
+        as_arrow: Literal[False] = False,
+    ) -> list[dict[str, Any]]: ...
+
+    @overload
+    def query(
+        self,
+        sql: str,
+        *,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        snapshot: str | None = None,
+        as_arrow: bool,
+    ) -> Any: ...
+
+    @abstractmethod
+    def query(
+        self,
+        sql: str,
+        *,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        snapshot: str | None = None,
+        as_arrow: bool = False,
+    ) -> Any:
+        """Return the result of one SELECT statement of DuckDB's SQL over the memory.
+
+        It sees ``entries(key, value, metadata, content_hash, byte_size, expires_at, created_at,
+        updated_at)``, the live ones, where value and metadata are of DuckDB's type JSON, and
+        ``snapshots(snapshot_id, name, entry_count, total_bytes, created_at)``. Entries are read in
+        pages, each as it was when its page was read; then the statement runs in memory, at most 1
+        GiB of it, and in temporary files. Only the columns that it uses are read: payloads if it
+        uses ``value``. Of a SELECT from ``entries`` alone, the catalog is asked for no other rows
+        than ``key = ...``, ``IN``, ``LIKE 'begin%'``, ``starts_with`` and comparisons of the key
+        let through, and ``metadata->>'type' = 'note'``, ``IN`` and ``IS NOT NULL``.
+
+        Args:
+            sql: The statement. It reaches no file, network, extension or setting.
+            parameters: A list for ``?`` and ``$1``, or an object for ``$name``.
+            snapshot: Id or name of a snapshot, to see the entries as of it.
+            as_arrow: Whether the answer is a ``pyarrow.Table``; JSON is text in it.
+
+        Returns:
+            One dictionary for each row, in the order of the result. A column of type JSON is the
+            value it holds, instants are in UTC, a second column ``a`` is ``a_1``.
+
+        Raises:
+            ValidationError: Not one SELECT statement, one that DuckDB refuses, in its words, or one
+                that reaches for something else.
+            SnapshotNotFoundError: There is no such snapshot, or it was expired meanwhile.
+            CatalogUnavailableError: The catalog could not be reached.
+            PayloadError: A value could not be read; IntegrityError: it is not what was written.
+            MissingDependencyError: The extra ``duckdb`` is not installed.
+            LTMError: DuckDB has no room for it, in memory and temporary files together.
         """
 
     @abstractmethod

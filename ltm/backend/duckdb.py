@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.parts import Parts
+from ltm.backend.query_calls import QueryCalls
 from ltm.backend.reader import ValueReader
 from ltm.backend.snapshot_calls import SnapshotCalls
 from ltm.backend.transaction import BoundBackend, DeferredAftermath, LeftToGarbageCollection
@@ -19,7 +20,7 @@ from ltm.catalog.base import Catalog
 from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
-from ltm.payload.base import PayloadStore
+from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
 from ltm.payload.codecs import get_codec
 from ltm.payload.store import open_payload_store
 
@@ -34,7 +35,7 @@ class _ThreadState(threading.local):
     """The open :class:`BoundBackend`, which has every group of calls that the backend has."""
 
 
-class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
+class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepCalls):
     """Keeps rows in a catalog and large values as immutable payload objects."""
 
     def __init__(
@@ -43,6 +44,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
         storage_uri: str = "./ltm_data/",
         *,
         storage_options: Mapping[str, Any] | None = None,
+        storage_timeout: float = DEFAULT_TIMEOUT,
         payload_format: str = "json",
         inline_threshold: int = 1024,
         enable_fts: bool = True,
@@ -62,6 +64,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
             catalog: Where the rows are.
             storage_uri: Where payloads go: a directory or any fsspec URL.
             storage_options: Handed to fsspec.
+            storage_timeout: Seconds that a call on one payload may take, retries included; of no
+                use to a local directory.
             payload_format: ``json``.
             inline_threshold: Bytes; a value whose canonical JSON is shorter is kept in its row.
             enable_fts: Whether values can be found by their words.
@@ -92,7 +96,10 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
         self._closing: list[Callable[[], None]] = [catalog.close] if owns_catalog else []
         if store is None:
             store = open_payload_store(
-                storage_uri, storage_options=storage_options, max_workers=max_workers
+                storage_uri,
+                storage_options=storage_options,
+                max_workers=max_workers,
+                timeout=storage_timeout,
             )
             self._closing.append(store.close)
         if store.directory is not None:

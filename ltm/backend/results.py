@@ -233,6 +233,8 @@ class PartHealth(TypedDict):
     healthy: bool
     error: str | None
     error_type: str | None
+    circuit: NotRequired[str]
+    """``closed``, ``open`` or ``half_open``: of the circuit breaker after the check, if any."""
 
 
 class HealthAnswer(Answer, total=False):

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.parts import Parts
+from ltm.backend.query_calls import QueryCalls
 from ltm.backend.snapshot_calls import SnapshotCalls
 from ltm.backend.upkeep_calls import UpkeepCalls
 from ltm.catalog.base import Catalog
@@ -54,7 +55,7 @@ class LeftToGarbageCollection:
         return []
 
 
-class BoundBackend(EntryCalls, ManyCalls, SnapshotCalls, UpkeepCalls):
+class BoundBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepCalls):
     """A backend whose calls run in one transaction of its catalog."""
 
     is_bound = True

@@ -122,7 +122,7 @@ class UpkeepCalls(BackendCalls):
             success=error is None,
             healthy=error is None,
             catalog=describe_part(catalog_error),
-            storage=describe_part(store_error),
+            storage=describe_part(store_error, self.parts.payloads.circuit),
         )
         if error is not None:
             answer["error"], answer["error_type"] = str(error), error.error_type

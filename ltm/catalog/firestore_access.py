@@ -138,7 +138,7 @@ def _credentials(given: Any) -> Any:
         return read_file(os.fspath(given))
     except OSError as error:
         raise ValidationError(f"credentials: {error}") from error
-    except ValueError:
+    except (ValueError, AttributeError, TypeError):
         # Not chained: the message may quote the file, which holds a private key.
         problem = f"credentials: {os.fspath(given)!r} is not the file of a service account"
     raise ValidationError(problem)

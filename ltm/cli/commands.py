@@ -14,6 +14,7 @@ import ltm
 from ltm.cli.commands_base import Group, Run, json_option
 from ltm.cli.commands_history import changes, diff, restore, snapshots
 from ltm.cli.commands_memory import get_value, list_entries, remove, search, store
+from ltm.cli.commands_query import query
 from ltm.cli.commands_schema import database
 from ltm.cli.commands_transfer import copy, export_entries, import_entries
 from ltm.cli.commands_upkeep import (
@@ -81,6 +82,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     remove,
     list_entries,
     search,
+    query,
     snapshots,
     changes,
     diff,

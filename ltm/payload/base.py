@@ -23,6 +23,11 @@ _R = TypeVar("_R")
 
 MAX_WORKERS = 16
 
+LOCAL_PROTOCOLS = ("", "file", "local")
+
+DEFAULT_TIMEOUT = 120.0
+"""Seconds that a remote store may take over one object: 50 MiB at 3.5 Mbit/s."""
+
 # A class that has a method `list` can't name the type in its signatures.
 Outcomes = list[PayloadError | None]
 """For each item in order: None where it was done, else why not."""
@@ -155,6 +160,17 @@ class PayloadStore(ABC):
 
         return self._in_parallel(delete, paths)
 
+    @property
+    def circuit(self) -> str | None:
+        """``closed``, ``open`` or ``half_open``; None for a store without a circuit breaker.
+
+        While it is open, every call fails at once. Half open, it lets one call through at a time.
+        """
+        return None
+
+    def end_pause(self) -> None:  # noqa: B027 most stores have no circuit breaker
+        """Let the next call through although the circuit is open; it decides how to go on."""
+
     def close(self) -> None:
         """End the threads of this process, after the batches under way; idempotent."""
         self._is_closed = True
@@ -247,6 +263,19 @@ def validate_path(path: str) -> str:
     if fault is not None:
         raise PayloadError(f"payload path {path!r}: {fault}")
     return path
+
+
+def validate_timeout(timeout: object) -> float:
+    """Return *timeout* if it is a number of seconds above 0, of at most a year.
+
+    Raises:
+        ValidationError: It isn't.
+    """
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+        raise ValidationError(f"timeout: expected seconds, got {type(timeout).__name__}")
+    if not 0 < timeout <= 31_536_000:
+        raise ValidationError(f"timeout: expected seconds above 0 up to a year, got {timeout!r}")
+    return timeout
 
 
 def split_uri(uri: str | os.PathLike[str]) -> tuple[str, str]:

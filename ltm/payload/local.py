@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
 from ltm.payload.base import (
+    LOCAL_PROTOCOLS,
     MAX_WORKERS,
     PayloadObject,
     PayloadStore,
@@ -37,7 +38,7 @@ class LocalPayloadStore(PayloadStore):
 
     def __init__(self, root: str | os.PathLike[str], *, max_workers: int = MAX_WORKERS) -> None:
         protocol, rest = split_uri(root)
-        if protocol not in ("", "file", "local") or not rest:
+        if protocol not in LOCAL_PROTOCOLS or not rest:
             raise ValidationError(f"payload store URI: {protocol!r} URL is not a local path")
         directory = os.path.abspath(os.path.expanduser(rest))
         super().__init__(f"file://{directory}" if protocol else directory, max_workers=max_workers)

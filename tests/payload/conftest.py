@@ -7,9 +7,12 @@ import sys
 from collections.abc import Callable
 
 import pytest
+from payload_unreliable import Unreliable
 
-# Lets the suite explain its failures like a test module does.
-pytest.register_assert_rewrite("ltm.testing.payload_suite")
+# Lets the suites explain their failures like test modules do.
+pytest.register_assert_rewrite(
+    "ltm.testing.payload_suite", "payload_objects", "payload_outages", "payload_requests"
+)
 
 
 @pytest.fixture
@@ -21,3 +24,9 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     return run
+
+
+@pytest.fixture
+def unreliable() -> Unreliable:
+    """A store whose line can be cut; one at a time, as all share what is stored."""
+    return Unreliable()

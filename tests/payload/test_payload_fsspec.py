@@ -6,86 +6,16 @@ import errno
 import os
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from payload_unreliable import SECRET, Unreliable, UnreliableFileSystem
 
 from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
-from ltm.payload.store import FsspecPayloadStore, open_payload_store
-
-SECRET = "wJalrXUtnFEMI"
-
-
-class UnreliableFileSystem(MemoryFileSystem):
-    """A file system of its own, reached over a line that a test can cut."""
-
-    protocol = "unreliable"
-    store: ClassVar[dict[str, Any]] = {}
-    pseudo_dirs: ClassVar[list[str]] = [""]
-    faults: ClassVar[list[Exception]] = []
-    """Raised by one call each."""
-    lost_answers: ClassVar[list[Exception]] = []
-    """Raised by one call each, after it took effect."""
-    calls: ClassVar[list[str]] = []
-    processes: ClassVar[list[int]] = []
-    """Those that connected, one by one."""
-
-    def __init__(self, *arguments, **options) -> None:
-        super().__init__(*arguments, **options)
-        self.processes.append(os.getpid())
-
-    @classmethod
-    def _strip_protocol(cls, path: str) -> str:
-        return MemoryFileSystem._strip_protocol(path.removeprefix("unreliable://"))
-
-    def pipe_file(self, path, value, mode="overwrite", **options):
-        return self.over_the_line("pipe_file", super().pipe_file, path, value, mode=mode)
-
-    def cat_file(self, path, start=None, end=None, **options):
-        return self.over_the_line("cat_file", super().cat_file, path)
-
-    def rm_file(self, path):
-        return self.over_the_line("rm_file", super().rm_file, path)
-
-    def ls(self, path, detail=True, **options):
-        return self.over_the_line("ls", super().ls, path, detail=detail)
-
-    def over_the_line(self, name: str, call: Callable[..., Any], *arguments, **options):
-        self.calls.append(name)
-        if self.faults:
-            raise self.faults.pop(0)
-        answer = call(*arguments, **options)
-        if self.lost_answers:
-            raise self.lost_answers.pop(0)
-        return answer
-
-
-class Unreliable:
-    """A store on the unreliable file system, and the pauses it made."""
-
-    def __init__(self) -> None:
-        self.pauses: list[float] = []
-        self.faults = UnreliableFileSystem.faults
-        self.lost_answers = UnreliableFileSystem.lost_answers
-        self.calls = UnreliableFileSystem.calls
-        self.store = FsspecPayloadStore(
-            "unreliable://user:hunter2@root",
-            storage_options={"secret": SECRET, "client_kwargs": {"api_key": f"{SECRET}-2"}},
-            sleep=self.pauses.append,
-        )
-
-
-@pytest.fixture
-def unreliable() -> Unreliable:
-    fsspec.register_implementation("unreliable", UnreliableFileSystem, clobber=True)
-    for state in ("store", "faults", "lost_answers", "calls", "processes"):
-        getattr(UnreliableFileSystem, state).clear()
-    return Unreliable()
-
+from ltm.payload.remote import FsspecPayloadStore
+from ltm.payload.store import open_payload_store
 
 TRANSIENT = [
     ConnectionResetError("reset"),

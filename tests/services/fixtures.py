@@ -17,13 +17,19 @@ from psycopg import sql
 
 from ltm.sql import migrate
 from ltm.sql.engines import open_engine
+from tests.services.azure import AzureServer
 from tests.services.firestore import FirestoreEmulator
+from tests.services.gcs import GCSServer
+from tests.services.http_proxy import HTTPProxy
+from tests.services.object_server import ObjectPlace, ObjectServer
 from tests.services.pgbouncer import PgBouncer
 from tests.services.postgres import PASSWORDS, PostgresServer
 from tests.services.processes import ServiceUnavailableError
 from tests.services.proxy import FaultProxy
+from tests.services.s3 import S3Server
 
 MakeProxy = Callable[[str, int], FaultProxy]
+MakeHTTPProxy = Callable[[ObjectPlace], HTTPProxy]
 
 _ROLES = (
     "CREATE ROLE anon NOLOGIN",
@@ -135,6 +141,62 @@ def firestore_project(
     firestore_emulator.start()  # a test that took it down may have failed before it brought it back
     monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", firestore_emulator.address)
     return f"test-{os.getpid()}-{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """The session's server of S3; a test may take it down and need not bring it back."""
+    with running(S3Server()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def gcs_server() -> Iterator[GCSServer]:
+    """The session's server of GCS; a test may take it down and need not bring it back."""
+    with running(GCSServer()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azure_server() -> Iterator[AzureServer]:
+    """The session's server of Azure; a test may take it down and need not bring it back."""
+    with running(AzureServer()) as server:
+        yield server
+
+
+@contextmanager
+def object_place(server: ObjectServer) -> Iterator[ObjectPlace]:
+    """Make a bucket or container, and let the server forget it."""
+    yield server.make_place()
+    server.clear()
+
+
+@pytest.fixture
+def s3_place(s3_server: S3Server) -> Iterator[ObjectPlace]:
+    """An empty bucket of the test's own."""
+    with object_place(s3_server) as place:
+        yield place
+
+
+@pytest.fixture
+def gcs_place(gcs_server: GCSServer) -> Iterator[ObjectPlace]:
+    """An empty bucket of the test's own."""
+    with object_place(gcs_server) as place:
+        yield place
+
+
+@pytest.fixture
+def azure_place(azure_server: AzureServer) -> Iterator[ObjectPlace]:
+    """An empty container of the test's own."""
+    with object_place(azure_server) as place:
+        yield place
+
+
+@pytest.fixture
+def make_http_proxy() -> Iterator[MakeHTTPProxy]:
+    """Start proxies before the server of a place; they are closed after the test."""
+    with ExitStack() as stack:
+        yield lambda place: stack.enter_context(HTTPProxy(place.server.host, place.server.port))
 
 
 @pytest.fixture

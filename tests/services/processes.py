@@ -35,6 +35,10 @@ _PID_FILES = {
     "pgbouncer.pid": signal.SIGQUIT,
     # Java takes the other as a question, and lives on.
     "firestore.pid": signal.SIGKILL,
+    # What they hold is in memory, and nobody's any more.
+    "s3.pid": signal.SIGKILL,
+    "gcs.pid": signal.SIGKILL,
+    "azure.pid": signal.SIGKILL,
 }
 """The files that hold a server's id, and the signal that ends it."""
 
@@ -82,8 +86,14 @@ def give_to_server(path: Path) -> None:
         os.chown(path, user["user"], user["group"], follow_symlinks=False)
 
 
-def start_server(command: Sequence[str | Path], directory: Path) -> subprocess.Popen[bytes]:
-    """Start *command* as the server's user; what it says goes to ``log`` in *directory*."""
+def start_server(
+    command: Sequence[str | Path], directory: Path, *, as_ourselves: bool = False
+) -> subprocess.Popen[bytes]:
+    """Start *command*; what it says goes to ``log`` in *directory*.
+
+    It runs as the server's user, or with *as_ourselves* as the user of this process: an interpreter
+    or a package in a private place can be run by nobody else.
+    """
     with (directory / "log").open("ab") as log:
         return subprocess.Popen(
             list(command),
@@ -92,7 +102,7 @@ def start_server(command: Sequence[str | Path], directory: Path) -> subprocess.P
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # an interrupt from the keyboard is for the tests alone
-            **server_user(),
+            **({} if as_ourselves else server_user()),
         )
 
 

@@ -153,7 +153,7 @@ class FaultProxy:
             ends.append(target)
             self._writers.add(target)
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._pump(reader, target))
+                group.create_task(self._pump_requests(reader, target, writer))
                 group.create_task(self._pump(answers, writer, is_answer=True))
         except* OSError:
             pass  # one end broke, and takes the other with it
@@ -162,12 +162,27 @@ class FaultProxy:
                 self._writers.discard(end)
                 _abort(end, resets=self._resets)
 
+    async def _pump_requests(
+        self,
+        reader: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        client: asyncio.StreamWriter,
+    ) -> None:
+        """Carry what a client sends; *client* is where its answers go."""
+        await self._pump(reader, target)
+
+    def _readdress(self, chunk: bytes) -> bytes:
+        """Return what of an answer the client is to see in place of *chunk*, equally long."""
+        return chunk
+
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool = False
     ) -> None:
         # Draining then means that everything has been sent, so a cut can't take back bytes.
         writer.transport.set_write_buffer_limits(high=0)
         while chunk := await self._read(reader):
+            if is_answer:
+                chunk = self._readdress(chunk)
             if is_answer and self._bytes_left is not None:
                 chunk = chunk[: self._bytes_left]
                 self._bytes_left -= len(chunk)
@@ -185,12 +200,16 @@ class FaultProxy:
         except OSError:
             await self._flowing.wait()
             raise
+        await self._hold()
+        return chunk
+
+    async def _hold(self) -> None:
+        """Return after the latency, and not while nothing flows."""
         if self._delay_seconds:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._delay_seconds):
                     await self._switched.wait()
         await self._flowing.wait()
-        return chunk
 
 
 def _abort(writer: asyncio.StreamWriter, *, resets: bool) -> None:

@@ -1,0 +1,73 @@
+"""The call that asks in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, overload
+
+from ltm.backend.parts import BackendCalls
+from ltm.backend.query_bounds import Operands
+from ltm.backend.query_database import QueryDatabase, Statement, open_database
+from ltm.backend.query_plan import SNAPSHOTS, read_demand, reads_snapshots
+from ltm.backend.query_source import EntrySource
+from ltm.catalog.history import Snapshot
+
+
+class QueryCalls(BackendCalls):
+    """SQL over the memory."""
+
+    @overload
+    def query(
+        self,
+        sql: str,
+        *,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        snapshot: str | None = None,
+        as_arrow: Literal[False] = False,
+    ) -> list[dict[str, Any]]: ...
+
+    @overload
+    def query(
+        self,
+        sql: str,
+        *,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        snapshot: str | None = None,
+        as_arrow: bool,
+    ) -> Any: ...
+
+    def query(
+        self,
+        sql: str,
+        *,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        snapshot: str | None = None,
+        as_arrow: bool = False,
+    ) -> Any:
+        backend = self.active()
+        backend.require_open()
+        with open_database() as database:
+            statement = database.prepare(sql, parameters)
+            point = None if snapshot is None else backend.catalog.history.find(snapshot)
+            backend._fill(database, statement, point)
+            return database.run_to_arrow(statement) if as_arrow else database.run(statement)
+
+    def _fill(
+        self, database: QueryDatabase, statement: Statement, snapshot: Snapshot | None
+    ) -> None:
+        """Put into *database* what *statement* reads."""
+        demand = read_demand(statement.tree, statement.plan, Operands(statement.parameters))
+        if demand is not None:
+            for batch in EntrySource(self.parts, snapshot).batches(demand):
+                self.require_open()
+                database.fill("entries", demand.columns, batch)
+        if reads_snapshots(statement.plan):
+            found = self.catalog.history.snapshots()
+            if found:
+                columns = ("snapshot_id", "name", "entry_count", "total_bytes", "created_at")
+                rows = [
+                    (each.id, each.name, each.entry_count, each.total_bytes, each.created_at)
+                    for each in found
+                ]
+                database.fill(SNAPSHOTS, columns, rows)
+        self.require_open()
