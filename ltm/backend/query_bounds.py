@@ -23,6 +23,8 @@ MAX_KEYS = 10_000
 MAX_CHOICES = 100
 """Of so many values at most one can be asked for by the index of metadata."""
 
+MAX_DIGITS = 300
+
 _Node = Mapping[str, Any]
 
 _FLIPPED = {
@@ -37,8 +39,6 @@ _BEGINS = {"starts_with", "prefix", "^@"}
 _EXTRACTS = {"->>", "json_extract_string"}
 
 _MEMBERS = re.compile(r"\$((?:\.\w+)+)", re.ASCII)
-_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})", re.ASCII)
-_FRACTION = re.compile(r"-?[0-9]{1,15}\.[0-9]{1,17}", re.ASCII)
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?", re.ASCII)
 
 
@@ -256,14 +256,15 @@ def _having(path: Sequence[str]) -> Bounds:
 def _values_written(text: str) -> list[Any] | None:
     """Return the JSON values of which ``->>`` makes *text*, or values equal to them.
 
-    None where they can't all be told: an object, an array, a number that may be written otherwise.
+    None where they can't be told: an object, an array, a number without end.
     """
-    if _INTEGER.fullmatch(text):
-        return [text, int(text)]
-    if _FRACTION.fullmatch(text):
-        return [text, float(text)]
-    if _NUMBER.fullmatch(text) or text[:1] in {"{", "["}:
+    if text[:1] in {"{", "["}:
         return None
+    if _NUMBER.fullmatch(text):
+        if len(text) > MAX_DIGITS:
+            return None
+        # DuckDB writes a float as the shortest text of it, and an integer as it stands.
+        return [text, int(text) if text.lstrip("-").isdigit() else float(text)]
     return [text, text == "true"] if text in {"true", "false"} else [text]
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 from ltm.backend.parts import BackendCalls
 from ltm.backend.query_bounds import Operands
 from ltm.backend.query_database import QueryDatabase, Statement, open_database
-from ltm.backend.query_plan import SNAPSHOTS, read_demand, reads_snapshots
+from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, read_demand, reads_snapshots
 from ltm.backend.query_source import EntrySource
 from ltm.catalog.history import Snapshot
 
@@ -60,7 +60,7 @@ class QueryCalls(BackendCalls):
         if demand is not None:
             for batch in EntrySource(self.parts, snapshot).batches(demand):
                 self.require_open()
-                database.fill("entries", demand.columns, batch)
+                database.fill(ENTRIES, demand.columns, batch)
         if reads_snapshots(statement.plan):
             found = self.catalog.history.snapshots()
             if found:
@@ -70,4 +70,3 @@ class QueryCalls(BackendCalls):
                     for each in found
                 ]
                 database.fill(SNAPSHOTS, columns, rows)
-        self.require_open()

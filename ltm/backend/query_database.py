@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import import_module
+from shutil import rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, Tree, require_harmless
@@ -277,12 +278,15 @@ def _require_packages() -> None:
 def _temporary_directory() -> Iterator[str]:
     """Give a directory of its own; where none can be made, the empty name, for no such files."""
     try:
-        directory = tempfile.TemporaryDirectory(prefix="ltm-query-", ignore_cleanup_errors=True)
+        path = tempfile.mkdtemp(prefix="ltm-query-")
     except OSError:
         yield ""
         return
-    with directory as path:
+    try:
         yield path
+    finally:
+        # Not a TemporaryDirectory: a forked child would remove it as it ends.
+        rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def read_demand(tree: Tree, plan: Sequence[Tree], operands: Operands) -> Demand 
         return None
     scanned = {"key"}.union(*map(_columns, scans))
     columns = tuple(name for name in ENTRY_COLUMNS if name in scanned)
-    select = _only_select(tree) if len(scans) == 1 else None
+    select = _only_select(tree)
     if select is None:
         return Demand(columns)
     bounds = read_bounds(select, operands)
@@ -180,7 +180,7 @@ def _only_select(tree: Tree) -> Tree | None:
 
 def _first_rows(tree: Tree, select: Tree, plan: Sequence[Tree], operands: Operands) -> int | None:
     """Return how many rows will do for a bare ``SELECT ... FROM entries LIMIT n``."""
-    if tree.get("node") is not select or select.get("where_clause") is not None:
+    if tree.get("node") is not select:
         return None
     modifiers = select.get("modifiers", [])
     if len(modifiers) != 1 or modifiers[0].get("type") != "LIMIT_MODIFIER":

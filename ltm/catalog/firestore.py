@@ -83,8 +83,8 @@ class FirestoreCatalog(Catalog):
             credentials: The path of a service account's JSON file, or credentials of
                 ``google.auth``; by default those of the environment.
             client: A ``google.cloud.firestore.Client`` to use instead of one of *project*,
-                *database* and *credentials*; it is left open. Otherwise a process has one client
-                for each of these.
+                *database* and *credentials*; it is left open, and is not for forked children.
+                Otherwise a process has one client for each of these.
             timeout: Seconds that one request may take with its repetitions, above 0.
             index_directory: Where the local index of words is kept; by default beside a local
                 payload store, or else in the user's cache.

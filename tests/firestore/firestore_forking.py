@@ -20,7 +20,7 @@ from firestore_place import FirestorePlace
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 
-CHILD_SECONDS = 30
+CHILD_SECONDS = 20
 """After which a child is taken to hang."""
 
 
@@ -71,12 +71,16 @@ def fork(project: str, directory: str, threads: str, times: str) -> object:
                 os._exit(_use_in_child(memory, number))
             failures.extend(use(memory, f"parent {number}"))
             statuses.append(_wait_for(child))
+            if statuses[-1] != 0:
+                break
     failures.extend(use(memory, "parent after"))
     memory.close()
     return {"statuses": statuses, "failures": failures[:3]}
 
 
 def _use_in_child(memory: DuckDBLTMBackend, number: int) -> int:
+    # Ends it whatever it waits for, even if nobody is left to.
+    signal.alarm(2 * CHILD_SECONDS)
     try:
         failures = use(memory, f"child {number}")
         memory.close()

@@ -16,6 +16,7 @@ from postgres_place import in_threads, succeed
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.commit import Put
+from ltm.catalog.firestore_client import FirestoreClient
 from ltm.errors import ConflictError
 from ltm.hashing import compute_content_hash
 
@@ -228,6 +229,39 @@ def test_a_batch_that_counts_is_carried_out_by_who_comes_next(
             each.close()
         assert found == [len(KEYS)] * 3
         assert {value for _, value, _ in memory.iterate_all("key")} == {"tea"}
+
+
+def test_who_carries_a_batch_out_too_late_changes_nothing(
+    place: FirestorePlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"{BATCHES}.PATIENCE_SECONDS", 0)
+    begin, is_late, may_go_on = FirestoreClient.begin, threading.Event(), threading.Event()
+
+    def begin_late(client: FirestoreClient) -> bytes:
+        if threading.current_thread().name == "late":
+            is_late.set()
+            assert may_go_on.wait(PATIENCE)
+        return begin(client)
+
+    monkeypatch.setattr(FirestoreClient, "begin", begin_late)
+    with place.open() as memory, place.open() as other:
+        succeed(memory.store("before", 1))
+        die_at(place, 5, len(KEYS))
+        found: list[Any] = []
+        late = threading.Thread(
+            target=lambda: found.append(other.retrieve_batch(KEYS)), name="late", daemon=True
+        )
+        late.start()
+        assert is_late.wait(PATIENCE)
+        # By now it has read that there is a batch, and what is in it.
+        newer = dict.fromkeys(KEYS, "newer")
+        for key, value in newer.items():
+            succeed(memory.store(key, value))
+        may_go_on.set()
+        late.join(PATIENCE)
+        assert succeed(found[0])["results"] == newer
+        assert memory.retrieve_batch(KEYS)["results"] == newer
+    place.expect_sound()
 
 
 def test_a_batch_of_too_many_documents_is_refused(

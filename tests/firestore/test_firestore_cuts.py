@@ -26,6 +26,9 @@ STRIDE = int(os.environ.get("LTM_CUT_STRIDE", "40"))
 LONGEST = 120
 """Bytes of an answer that are worth cutting."""
 
+ALL_ANSWERS = 2900
+"""Bytes of all answers that a store gets, and somewhat more."""
+
 UNKNOWN = "whether it has committed is not known"
 LARGE = 2000
 
@@ -144,6 +147,30 @@ def judge(answer: Any, before: str, value: str, found: str) -> str:
         return "unknown old" if found == before else "unknown new"
     assert found == before, answer
     return "failed"
+
+
+def test_a_store_cut_at_any_byte_of_its_answers_leaves_nothing_in_the_way_of_the_next(
+    place: FirestorePlace, aim: Aim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[str] = []
+    with place.open() as observer:
+        succeed(observer.store("a", "old"))
+        monkeypatch.setenv("FIRESTORE_EMULATOR_HOST", f"{aim.proxy.host}:{aim.proxy.port}")
+        with place.open() as memory:
+            succeed(memory.retrieve("a"))
+            # What a transaction has read would stay locked for a minute if nobody could end it.
+            for after in range(0, ALL_ANSWERS, 3 * STRIDE):
+                before = succeed(observer.retrieve("a"))["value"]
+                value = f"cut after {after}".rjust(LARGE)
+                aim.proxy.cut_after(after)
+                answer = memory.store("a", value)
+                aim.proxy.pass_through()
+                found = succeed(observer.retrieve("a"))["value"]
+                outcomes.append(judge(answer, before, value, found))
+                succeed(observer.store("a", f"{value}!"))
+                succeed(memory.store("a", value))
+    assert "success" in outcomes, "what only reads is sent again"
+    place.expect_sound()
 
 
 def test_a_first_use_cut_in_any_commit_is_an_outage_or_none(

@@ -173,6 +173,25 @@ def test_connections_cut_while_idle_cost_no_call(place: FirestorePlace, network:
             succeed(ANSWERING[name](memory))
 
 
+@pytest.mark.parametrize("after", [0, 100, 400])
+def test_a_read_that_is_cut_amid_its_answer_is_asked_again(
+    place: FirestorePlace, network: Network, after: int
+) -> None:
+    reads = ("retrieve", "retrieve what is not there", "retrieve as of", "retrieve_batch", "search")
+    with place.open() as memory:
+        prepare(memory)
+        for name in (*reads, "search for the newest", "list_snapshots", "stats"):
+            expected = succeed(ANSWERING[name](memory))
+            network.proxy.cut_after(after)
+            assert ANSWERING[name](memory) == expected
+            network.work()
+        for name in ("iterate_all", "iterate_all as of", "changes"):
+            expected = RAISING[name](memory)
+            network.proxy.cut_after(after)
+            assert RAISING[name](memory) == expected
+            network.work()
+
+
 def test_a_slow_network_only_takes_longer(place: FirestorePlace, network: Network) -> None:
     with place.open() as memory:
         network.proxy.latency(0.005)

@@ -64,6 +64,29 @@ memory.close()
 assert statuses == [0, 0, 0], statuses
 """
 
+ENDING = """
+import os, sys, tempfile, threading, warnings
+from ltm.backend.query_database import open_database
+warnings.simplefilter("ignore", DeprecationWarning)
+tempfile.tempdir = sys.argv[1]
+begun, ended = threading.Event(), threading.Event()
+def hold():
+    with open_database():
+        begun.set()
+        ended.wait(60)
+thread = threading.Thread(target=hold)
+thread.start()
+begun.wait(60)
+child = os.fork()
+if child == 0:
+    sys.exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert len(os.listdir(sys.argv[1])) == 1
+ended.set()
+thread.join()
+assert os.listdir(sys.argv[1]) == []
+"""
+
 WITHOUT = """
 import sys
 from ltm import create_ltm_backend
@@ -150,6 +173,11 @@ def test_threads_ask_while_others_write(memory: DuckDBLTMBackend) -> None:
 @pytest.mark.parametrize("how", ["unused", "loaded", "used", "during"])
 def test_children_ask_after_a_fork(tmp_path: Path, how: str) -> None:
     done = run(FORKING, str(tmp_path), how)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_child_that_ends_leaves_the_files_of_its_parent(tmp_path: Path) -> None:
+    done = run(ENDING, str(tmp_path))
     assert (done.returncode, done.stderr) == (0, "")
 
 
