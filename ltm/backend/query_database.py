@@ -212,12 +212,12 @@ def open_database(memory_limit: str = MEMORY_LIMIT) -> Iterator[QueryDatabase]:
     """
     _require_packages()
     # Before DuckDB is loaded: it takes care of what a forked child has of it.
-    from ltm.search.duckdb_connection import OPENING
+    from ltm.search.duckdb_connection import in_duckdb
 
     with ExitStack() as stack:
         directory = stack.enter_context(_temporary_directory())
-        with OPENING:
-            connection = stack.enter_context(_engine().connect())
+        stack.enter_context(in_duckdb())
+        connection = stack.enter_context(_engine().connect())
         database = QueryDatabase(connection)
         with _translated():
             connection.exec_driver_sql("SET memory_limit = $1", (memory_limit,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from ltm.clock import utc_now
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Document, Question
-from ltm.search.duckdb_connection import OPENING, abandon, attach, connect
+from ltm.search.duckdb_connection import abandon, attach, connect, in_duckdb
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -139,7 +140,8 @@ class IndexFile:
         self._status = status
         self.path = path
         # A server that answers many questions has threads enough.
-        connection.execute("SET threads = 1")
+        with in_duckdb():
+            connection.execute("SET threads = 1")
         states = self._query(_SELECT_STATE)
         if len(states) != 1 or states[0][0] != FORMAT:
             raise UnreadableIndexError(f"search index {path!r} is not of format {FORMAT}")
@@ -153,7 +155,7 @@ class IndexFile:
             UnreadableIndexError: There is something else.
             MissingDependencyError: DuckDB or its extension is not installed.
         """
-        with OPENING:
+        with in_duckdb():
             connection = connect()
             if path is None or (status := _stat(path)) is None:
                 return None
@@ -180,10 +182,10 @@ class IndexFile:
             OSError: It could not be written; what was at *path* is there still.
             UnreadableIndexError: *rows* raised it.
         """
-        with OPENING:
+        with in_duckdb():
             connection = connect()
         if path is None:
-            with _writing(path):
+            with _writing(path), in_duckdb():
                 connection.execute("ATTACH ':memory:' AS base")
                 _fill(connection, rows, position, refreshed_at)
             return cls(connection, None, None)
@@ -191,15 +193,13 @@ class IndexFile:
         os.makedirs(directory, exist_ok=True)
         unpublished = f"{path}.{uuid.uuid4().hex}{_BUILDING}"
         try:
-            with _writing(path):
-                with OPENING:
-                    attach(connection, unpublished)
+            with _writing(path), in_duckdb():
+                attach(connection, unpublished)
                 _fill(connection, rows, position, refreshed_at)
                 connection.execute("DETACH base")
                 _sync(unpublished)
-                with OPENING:
-                    # Opened before others can replace it.
-                    attach(connection, unpublished, "READ_ONLY")
+                # Opened before others can replace it.
+                attach(connection, unpublished, "READ_ONLY")
             status = _stat(unpublished)
             # A log that a foreign program left beside the old file is none of the new one's.
             with suppress(FileNotFoundError):
@@ -212,6 +212,12 @@ class IndexFile:
             raise
         _remove_strays(path)
         return cls(connection, path, status)
+
+    def __del__(self) -> None:
+        if not sys.is_finalizing():
+            with in_duckdb():
+                # Closes the file.
+                del self._connection
 
     def abandon(self) -> None:
         """Leave the file to the parent of a forked child."""
@@ -226,10 +232,10 @@ class IndexFile:
 
     def rows(self) -> Iterator[Row]:
         """Yield all documents."""
-        with _reading(self.path):
+        with _reading(self.path), in_duckdb():
             cursor = self._connection.cursor().execute(_SELECT_ROWS)
         while True:
-            with _reading(self.path):
+            with _reading(self.path), in_duckdb():
                 rows = cursor.fetchmany(1000)
             if not rows:
                 return
@@ -264,7 +270,7 @@ class IndexFile:
         return self._query(_SELECT_POSTINGS.format(is_allowed="true"), [terms, now])
 
     def _query(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with _reading(self.path):
+        with _reading(self.path), in_duckdb():
             # A connection serves one thread at a time; its cursors are connections.
             return self._connection.cursor().execute(statement, parameters).fetchall()
 
