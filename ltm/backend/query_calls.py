@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ltm.backend.parts import BackendCalls
-from ltm.backend.query_bounds import Operands
-from ltm.backend.query_database import QueryDatabase, Statement, open_database
-from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, read_demand, reads_snapshots
-from ltm.backend.query_source import EntrySource
 from ltm.catalog.history import Snapshot
+
+if TYPE_CHECKING:
+    from ltm.backend.query_database import QueryDatabase, Statement
 
 
 class QueryCalls(BackendCalls):
@@ -44,6 +43,9 @@ class QueryCalls(BackendCalls):
         snapshot: str | None = None,
         as_arrow: bool = False,
     ) -> Any:
+        # Here, because most who open a memory never ask it in SQL.
+        from ltm.backend.query_database import open_database
+
         backend = self.active()
         backend.require_open()
         with open_database() as database:
@@ -56,6 +58,10 @@ class QueryCalls(BackendCalls):
         self, database: QueryDatabase, statement: Statement, snapshot: Snapshot | None
     ) -> None:
         """Put into *database* what *statement* reads."""
+        from ltm.backend.query_bounds import Operands
+        from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, read_demand, reads_snapshots
+        from ltm.backend.query_source import EntrySource
+
         demand = read_demand(statement.tree, statement.plan, Operands(statement.parameters))
         if demand is not None:
             for batch in EntrySource(self.parts, snapshot).batches(demand):

@@ -25,6 +25,9 @@ Scalar = str | int | bool | bytes | datetime | None
 Fields = Mapping[str, Scalar | Sequence[str]]
 """The fields of a document."""
 
+Writes = dict[str, Fields | None]
+"""By path: the fields of the whole document, or None where it is deleted."""
+
 Scope = Mapping[str, Scalar]
 """The fields by which documents of one logical table are told from others."""
 

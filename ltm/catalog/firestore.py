@@ -227,16 +227,16 @@ class FirestoreCatalog(Catalog):
         self.table()
 
         def write(session: Session) -> list[Outcome]:
-            steps, state = self.steps(session, now), self.state(session)
+            steps = self.steps(session, now)
+            seq, newest = steps.state.snapshot_seq, steps.state.newest_snapshot
             stored = self._stored(session, [change.id for change in changes])
             outcomes = []
             for change in changes:
                 found = stored.get(change.id)
                 row = None if found is None else found.row
-                newest = state.newest_snapshot
                 if isinstance(change, Put):
                     decision = decide_put(
-                        change, row, now, snapshot_seq=state.snapshot_seq, newest_snapshot=newest
+                        change, row, now, snapshot_seq=seq, newest_snapshot=newest
                     )
                     same = decision.outcome.deduplicated
                     outcome = steps.run(
@@ -256,14 +256,15 @@ class FirestoreCatalog(Catalog):
         ids = [found.id for found in self.documents.look().run(query)]
 
         def remove(session: Session) -> list[Outcome]:
-            steps, state = self.steps(session, now), self.state(session)
+            steps = self.steps(session, now)
+            newest = steps.state.newest_snapshot
             outcomes = []
             stored = self._stored(session, ids)
             for entry_id in ids:
                 found = stored.get(entry_id)
                 # It may have been removed or written anew since.
                 if found is not None and not is_live(found.row, now):
-                    decision = decide_deletion(found.row, newest_snapshot=state.newest_snapshot)
+                    decision = decide_deletion(found.row, newest_snapshot=newest)
                     outcomes.append(steps.run(entry_id, decision, found))
             return outcomes
 

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import groupby
 from operator import itemgetter
+from typing import Any
 
 from ltm.catalog.document_queries import Query
-from ltm.catalog.documents import Scope, document_bytes
+from ltm.catalog.documents import Scope, Writes, document_bytes
 from ltm.catalog.firestore_access import ContentionError
 from ltm.catalog.firestore_client import Answer, FirestoreClient, while_contended
-from ltm.catalog.firestore_session import Collections, Session, Writes
+from ltm.catalog.firestore_session import Collections, Session
 from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 
 WRITES_PER_COMMIT = 500
@@ -71,6 +72,11 @@ class Batches:
         self.carried_out: str | None = None
         """A batch whose writes are all there, even if that is not on record yet."""
 
+    def pending(self, answer: Answer) -> Any:
+        """Return the batch that is to be carried out, by an *answer* about the table, or None."""
+        found = answer.documents.get(self._table_path)
+        return None if found is None else found.fields["pending"]
+
     def commit(self, session: Session, transaction: bytes, portions: Sequence[Writes]) -> None:
         """Commit *portions* of writes as one, in the *transaction* that *session* has read in.
 
@@ -92,8 +98,8 @@ class Batches:
             rest = {path: fields for path, fields in portion.items() if path != self._table_path}
             self._put_down(batch, number, rest)
         try:
-            flip = [(self._table_path, {**table, "pending": batch})]
-            self._client.commit(flip, [], transaction=transaction)
+            flip: Writes = {self._table_path: {**table, "pending": batch}}
+            self._client.commit(flip, transaction=transaction)
         except ContentionError:
             self._clear(batch)
             raise
@@ -113,7 +119,7 @@ class Batches:
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
             time.sleep(0.05)
-            if self._pending(self._client.get([self._table_path])) != batch:
+            if self.pending(self._client.get([self._table_path])) != batch:
                 return
         self.carry_out(batch)
 
@@ -124,7 +130,7 @@ class Batches:
             CatalogUnavailableError: There is more to do.
         """
         answer = self._client.get([self._table_path])
-        if self._pending(answer) != batch:
+        if self.pending(answer) != batch:
             return
         if self.carried_out != batch:
             # As of this instant nobody has begun to clear the parts away.
@@ -142,7 +148,7 @@ class Batches:
     def sweep(self, limit: int) -> None:
         """Clear away up to *limit* parts that a writer has left a day ago without its commit."""
         answer = self._client.get([self._table_path])
-        pending = self._pending(answer)
+        pending = self.pending(answer)
         parts = self._client.run(
             Query(collection=self._collection, equal=self._scope, limit=limit),
             read_time=answer.read_time,
@@ -158,9 +164,7 @@ class Batches:
         )
 
     def _put_down(self, batch: str, number: int, portion: Writes) -> None:
-        puts = [(path, fields) for path, fields in portion.items() if fields is not None]
-        deletes = [path for path, fields in portion.items() if fields is None]
-        content = self._client.encode_commit(puts, deletes)
+        content = self._client.encode_commit(portion)
         for part, start in enumerate(range(0, len(content), _PART_BYTES)):
             fields = dict(self._scope) | {
                 "batch": batch,
@@ -168,7 +172,7 @@ class Batches:
                 "content": content[start : start + _PART_BYTES],
             }
             path = f"{self._collection}/{batch}-{number:06}-{part:06}"
-            self._client.commit([(path, fields)], [])
+            self._client.commit({path: fields})
 
     def _commit_if_pending(self, batch: str, content: bytes | None) -> bool:
         """Carry out *content* while *batch* is pending, or with None end that; say if it was."""
@@ -182,23 +186,19 @@ class Batches:
                 transaction = self._client.begin()
                 try:
                     answer = self._client.get([self._table_path], transaction=transaction)
-                    if self._pending(answer) != batch:
+                    if self.pending(answer) != batch:
                         self._client.roll_back(transaction)
                         return False
                     if content is not None:
                         self._client.commit_encoded(content, transaction=transaction)
                         return True
                     table = answer.documents[self._table_path].fields
-                    settled = [(self._table_path, {**table, "pending": None})]
-                    self._client.commit(settled, [], transaction=transaction)
+                    settled: Writes = {self._table_path: {**table, "pending": None}}
+                    self._client.commit(settled, transaction=transaction)
                 except BaseException:
                     self._client.roll_back(transaction)
                     raise
         return True
-
-    def _pending(self, answer: Answer) -> object:
-        found = answer.documents.get(self._table_path)
-        return None if found is None else found.fields["pending"]
 
     def _parts(self, batch: str) -> Query:
         return Query(collection=self._collection, equal={"batch": batch})
@@ -214,4 +214,4 @@ class Batches:
 
     def _delete(self, paths: Sequence[str]) -> None:
         for start in range(0, len(paths), WRITES_PER_COMMIT):
-            self._client.commit([], paths[start : start + WRITES_PER_COMMIT])
+            self._client.commit(dict.fromkeys(paths[start : start + WRITES_PER_COMMIT]))

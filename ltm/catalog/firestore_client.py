@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import Fields
+from ltm.catalog.documents import Writes
 from ltm.catalog.firestore_access import (
     Access,
     ContentionError,
@@ -170,13 +170,7 @@ class FirestoreClient:
 
         return self._repeatedly(total)
 
-    def commit(
-        self,
-        puts: Iterable[tuple[str, Fields]],
-        deletes: Iterable[str],
-        *,
-        transaction: bytes = b"",
-    ) -> None:
+    def commit(self, writes: Writes, *, transaction: bytes = b"") -> None:
         """Write whole documents and delete others, all or nothing; ends *transaction*.
 
         Raises:
@@ -184,15 +178,13 @@ class FirestoreClient:
             CatalogUnavailableError: It failed; the message says so where that is not known.
         """
         with self._calling(is_commit=True) as call:
-            call.send(
-                "commit",
-                call.messages.commit_request(call.database, puts, deletes, transaction=transaction),
-            )
+            request = call.messages.commit_request(call.database, writes, transaction=transaction)
+            call.send("commit", request)
 
-    def encode_commit(self, puts: Iterable[tuple[str, Fields]], deletes: Iterable[str]) -> bytes:
-        """Return the writes of a :meth:`commit` to be carried out later."""
+    def encode_commit(self, writes: Writes) -> bytes:
+        """Return the *writes* of a :meth:`commit` to be carried out later."""
         with self._calling() as call:
-            request = call.messages.commit_request(call.database, puts, deletes)
+            request = call.messages.commit_request(call.database, writes)
             return bytes(type(request).serialize(request))
 
     def commit_encoded(self, content: bytes, *, transaction: bytes) -> None:

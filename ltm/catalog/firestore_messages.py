@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from google.cloud.firestore_v1 import types
 
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import Fields
+from ltm.catalog.documents import Writes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _StructuredQuery = types.StructuredQuery.pb()
@@ -68,23 +68,18 @@ def total_request(
     return types.RunAggregationQueryRequest.wrap(_as_of(message, transaction, read_time))
 
 
-def commit_request(
-    database: str,
-    puts: Iterable[tuple[str, Fields]],
-    deletes: Iterable[str],
-    *,
-    transaction: bytes = b"",
-) -> Any:
+def commit_request(database: str, writes: Writes, *, transaction: bytes = b"") -> Any:
     """Return the request to write whole documents and to delete others."""
     root = document_root(database)
     message = types.CommitRequest.pb()(database=database, transaction=transaction)
-    for path, fields in puts:
+    for path, fields in writes.items():
+        if fields is None:
+            message.writes.add(delete=root + path)
+            continue
         document = message.writes.add().update
         document.name = root + path
         for name, value in fields.items():
             _write_value(document.fields[name], value)
-    for path in deletes:
-        message.writes.add(delete=root + path)
     return types.CommitRequest.wrap(message)
 
 

@@ -13,9 +13,16 @@ from typing import Any, NamedTuple
 
 from ltm.catalog.commit import is_live
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import TOMBSTONE_LIFE, Fields, TableDocument, read_entry, read_words
+from ltm.catalog.documents import (
+    TOMBSTONE_LIFE,
+    Fields,
+    TableDocument,
+    Writes,
+    read_entry,
+    read_words,
+)
 from ltm.catalog.firestore_payloads import in_choices
-from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session, Writes
+from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
 from ltm.catalog.firestore_table import FirestoreTable
 from ltm.catalog.history import in_pages
 from ltm.entry import EntryRow

@@ -7,13 +7,10 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import Fields, TableDocument, read_table
+from ltm.catalog.documents import Fields, TableDocument, Writes, read_table
 from ltm.catalog.firestore_client import FirestoreClient
 
 DOCUMENTS_PER_REQUEST = 500
-
-Writes = dict[str, Fields | None]
-"""By path: the fields of the whole document, or None where it is deleted."""
 
 
 class Collections(NamedTuple):

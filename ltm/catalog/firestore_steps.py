@@ -53,7 +53,7 @@ class WriteSteps:
         self._session = session
         self._collections = collections
         self._names = tenant, table
-        self._snapshot_seq = state.snapshot_seq
+        self.state = state
         self._now = now
 
     def run(
@@ -80,7 +80,7 @@ class WriteSteps:
         outcome, row = decision.outcome, decision.row
         if decision.keep_version and decision.replaces and stored is not None:
             path = f"{self._collections.versions}/{version_id(stored.row)}"
-            fields = version_fields(stored.row, *self._names, end_seq=self._snapshot_seq)
+            fields = version_fields(stored.row, *self._names, end_seq=self.state.snapshot_seq)
             self._session.put(path, fields)
         if outcome.freed is not None:
             self.schedule(outcome.freed)

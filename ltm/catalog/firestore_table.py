@@ -11,7 +11,7 @@ from typing import TypeVar
 from ltm.catalog.document_queries import Found, Query
 from ltm.catalog.documents import (
     Fields,
-    TableDocument,
+    Writes,
     read_snapshot,
     read_table,
     scope_fields,
@@ -25,7 +25,6 @@ from ltm.catalog.firestore_session import (
     DOCUMENTS_PER_REQUEST,
     Collections,
     Session,
-    Writes,
 )
 from ltm.errors import CatalogUnavailableError
 
@@ -61,7 +60,7 @@ class FirestoreTable:
             # Known before the documents are read, so that they are read after it was carried out.
             carried_out = self.batches.carried_out
             answer = self.client.get(first)
-            batch = _pending(self._state(answer))
+            batch = self.batches.pending(answer)
             if batch is None or batch == carried_out:
                 session = self._session(answer)
                 session.learn(first, answer.documents)
@@ -126,7 +125,7 @@ class FirestoreTable:
         transaction = self.client.begin()
         try:
             answer = self.client.get(first, transaction=transaction)
-            batch = _pending(self._state(answer))
+            batch = self.batches.pending(answer)
             if batch is not None:
                 raise _PendingError(batch)
             session = Session(self.client, self.path, transaction=transaction)
@@ -151,16 +150,10 @@ class FirestoreTable:
         if len(portions) > 1:
             self.batches.commit(session, transaction, portions)
             return
-        puts = [(path, fields) for path, fields in session.writes.items() if fields is not None]
-        deletes = [path for path, fields in session.writes.items() if fields is None]
-        self.client.commit(puts, deletes, transaction=transaction)
+        self.client.commit(session.writes, transaction=transaction)
 
     def _session(self, answer: Answer) -> Session:
         return Session(self.client, self.path, read_time=answer.read_time)
-
-    def _state(self, answer: Answer) -> TableDocument | None:
-        found = answer.documents.get(self.path)
-        return None if found is None else read_table(found.fields)
 
     def _stamp(self, session: Session) -> None:
         """Let the feed of search words say since which cut each document of it is as it is."""
@@ -274,7 +267,3 @@ class _PendingError(Exception):
     def __init__(self, batch: str) -> None:
         super().__init__(batch)
         self.batch = batch
-
-
-def _pending(state: TableDocument | None) -> str | None:
-    return None if state is None else state.pending

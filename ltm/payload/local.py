@@ -42,8 +42,7 @@ class LocalPayloadStore(PayloadStore):
             raise ValidationError(f"payload store URI: {protocol!r} URL is not a local path")
         directory = os.path.abspath(os.path.expanduser(rest))
         super().__init__(f"file://{directory}" if protocol else directory, max_workers=max_workers)
-        self.directory = directory
-        self._directory = directory
+        self.directory: str = directory
         self._base = directory if directory.endswith("/") else f"{directory}/"
         self._settled: set[str] = set()
 
@@ -110,7 +109,7 @@ class LocalPayloadStore(PayloadStore):
         """
         above: list[str] = []
         here = directory
-        while len(here) > len(self._directory) or not os.path.isdir(here):
+        while len(here) > len(self.directory) or not os.path.isdir(here):
             here = os.path.dirname(here)
             above.append(here)
         os.makedirs(directory, exist_ok=True)

@@ -215,7 +215,7 @@ def test_documents_are_made_without_the_library_of_the_database() -> None:
 def test_every_type_of_field_comes_back_from_the_database(
     client: FirestoreClient, written: dict[str, Any]
 ) -> None:
-    client.commit([("things/a thing", written)], [])
+    client.commit({"things/a thing": written})
     answer = client.get(["things/a thing", "things/another"])
     assert list(answer.documents) == ["things/a thing"]
     assert shape(answer.documents["things/a thing"].fields) == shape(written)
@@ -240,7 +240,7 @@ def test_every_document_comes_back_from_the_database(
         "x/snapshot": snapshot_fields(snapshot, "", "t"),
         "x/deletion": deletion_fields("a/b", now, "", "t"),
     }
-    client.commit(made.items(), [])
+    client.commit(made)
     found = client.get(list(made)).documents
     assert {path: shape(each.fields) for path, each in found.items()} == {
         path: shape(each) for path, each in made.items()
@@ -249,8 +249,8 @@ def test_every_document_comes_back_from_the_database(
 
 
 def test_a_document_is_replaced_as_a_whole(client: FirestoreClient) -> None:
-    client.commit([("x/a", {"one": 1, "two": [""]})], [])
-    client.commit([("x/a", {"one": 1})], [])
+    client.commit({"x/a": {"one": 1, "two": [""]}})
+    client.commit({"x/a": {"one": 1}})
     assert client.get(["x/a"]).documents["x/a"].fields == {"one": 1}
 
 

@@ -100,7 +100,7 @@ def client(firestore_project: str) -> Iterator[FirestoreClient]:
 
 def is_taken(client: FirestoreClient, path: str, fields: Mapping[str, Any]) -> bool:
     try:
-        client.commit([(path, fields)], [])
+        client.commit({path: fields})
     except ValidationError as error:
         if "maximum entity size is 1048576 bytes" not in str(error):
             raise

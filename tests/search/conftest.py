@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from hypothesis import settings
+
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
 
 settings.register_profile("search", deadline=None)
 settings.load_profile("search")

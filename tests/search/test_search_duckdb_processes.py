@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from duckdb_words import START, TEA, ids, words
+from starting import started
 
 from ltm.search.duckdb_index import DuckDBIndex, IndexState
 
@@ -96,37 +95,9 @@ def test_what_was_forgotten_stays_forgotten(tmp_path: Path) -> None:
     assert DuckDBIndex(tmp_path / "index").state == IndexState(-1, None)
 
 
-@contextmanager
-def started(*commands: Sequence[object]) -> Iterator[list[subprocess.Popen[str]]]:
-    """Start the script once for each of *commands*; all begin at the same moment."""
-    workers = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", str(SCRIPT), *map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for command in commands
-    ]
-    try:
-        for worker in workers:
-            assert worker.stdout is not None
-            assert worker.stdout.readline() == "ready\n"
-        for worker in workers:
-            assert worker.stdin is not None
-            worker.stdin.write("go\n")
-            worker.stdin.flush()
-        yield workers
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.communicate()
-
-
 def said(*commands: Sequence[object]) -> list[Any]:
     """Return what processes that run *commands* at once print; None for one that was killed."""
-    with started(*commands) as workers:
+    with started(SCRIPT, commands) as workers:
         printed = [worker.communicate(timeout=SECONDS) for worker in workers]
         for worker, (_, errors) in zip(workers, printed, strict=True):
             assert worker.returncode in (0, -9), errors
@@ -175,7 +146,7 @@ def test_a_process_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> N
     chosen = random.Random(1)
     position = -1
     for _ in range(6):
-        with started(("publish", path)) as (worker,):
+        with started(SCRIPT, [("publish", path)]) as (worker,):
             assert worker.stdout is not None
             said_last = int(worker.stdout.readline())
             timer = threading.Timer(chosen.uniform(0, 0.5), worker.kill)
