@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.history import Snapshot
+from ltm.duckdb_forks import in_duckdb
 
 if TYPE_CHECKING:
     from ltm.backend.query_database import QueryDatabase, Statement
@@ -48,7 +49,7 @@ class QueryCalls(BackendCalls):
 
         backend = self.active()
         backend.require_open()
-        with open_database() as database:
+        with in_duckdb(), open_database() as database:
             statement = database.prepare(sql, parameters)
             point = None if snapshot is None else backend.catalog.history.find(snapshot)
             backend._fill(database, statement, point)

@@ -21,6 +21,7 @@ from shutil import rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, Tree, require_harmless
+from ltm.duckdb_forks import has_inherited
 from ltm.errors import LTMError, MissingDependencyError, ValidationError
 from ltm.keys import require_storable
 
@@ -65,7 +66,6 @@ _TABLES = {
     },
 }
 _BATCH = "_batch"
-_IMPORTED_BY = os.getpid()
 
 # All others would move columns and conditions about, or count on the tables being empty.
 _PLANNING = {"unused_columns", "cte_inlining"}
@@ -211,12 +211,8 @@ def open_database(memory_limit: str = MEMORY_LIMIT) -> Iterator[QueryDatabase]:
         MissingDependencyError: A package is not installed.
     """
     _require_packages()
-    # Before DuckDB is loaded: it takes care of what a forked child has of it.
-    from ltm.search.duckdb_connection import in_duckdb
-
     with ExitStack() as stack:
         directory = stack.enter_context(_temporary_directory())
-        stack.enter_context(in_duckdb())
         connection = stack.enter_context(_engine().connect())
         database = QueryDatabase(connection)
         with _translated():
@@ -246,18 +242,14 @@ def _engine() -> Engine:
 def _usable_default_connection() -> Iterator[None]:
     """Give DuckDB a default connection that works, for the length of a block.
 
-    duckdb-engine asks the default one for the reserved words. Where this process was forked off one
-    that had loaded DuckDB, its threads are not there, and the answer would never come.
+    duckdb-engine asks the default one for the reserved words, in a forked child in vain.
     """
     import duckdb
 
-    if os.getpid() == _IMPORTED_BY:
+    if not has_inherited():
         yield
         return
-    from ltm.search.duckdb_connection import abandon
-
     inherited = duckdb.default_connection()
-    abandon(inherited)
     with duckdb.connect(":memory:") as fresh:
         duckdb.set_default_connection(fresh)
         try:

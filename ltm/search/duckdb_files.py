@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ltm.clock import utc_now
+from ltm.duckdb_forks import abandon, in_duckdb
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Document, Question
-from ltm.search.duckdb_connection import abandon, attach, connect, in_duckdb
+from ltm.search.duckdb_connection import attach, connect
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

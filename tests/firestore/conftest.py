@@ -9,7 +9,6 @@ import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "faults"))
 sys.path.append(str(Path(__file__).parents[1] / "history"))
-sys.path.append(str(Path(__file__).parents[1] / "postgres"))
 
 from firestore_place import FirestorePlace
 

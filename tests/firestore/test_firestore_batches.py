@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from firestore_place import FirestorePlace
-from postgres_place import in_threads, succeed
+from outcomes import in_threads, succeed
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.commit import Put

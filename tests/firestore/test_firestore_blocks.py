@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from firestore_place import FirestorePlace
-from postgres_place import succeed
+from outcomes import succeed
 
 from ltm.errors import CatalogUnavailableError, ConflictError
 from tests.services.firestore import FirestoreEmulator

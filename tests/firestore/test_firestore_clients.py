@@ -13,7 +13,7 @@ import pytest
 from firestore_place import FirestorePlace
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.firestore import Client
-from postgres_place import in_threads, succeed, wait_until
+from outcomes import in_threads, succeed, wait_until
 
 from ltm.catalog.firestore import FirestoreCatalog
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError

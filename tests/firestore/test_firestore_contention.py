@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from firestore_place import FirestorePlace
-from postgres_place import in_threads, succeed
+from outcomes import in_threads, succeed
 from starting import said, started
 
 from ltm.catalog.commit import Put

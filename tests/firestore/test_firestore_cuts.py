@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from firestore_place import FirestorePlace
-from postgres_place import is_outage, succeed
+from outcomes import UNKNOWN, is_outage, judge_cut, succeed
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.firestore_client import FirestoreClient
@@ -29,7 +29,6 @@ LONGEST = 120
 ALL_ANSWERS = 2900
 """Bytes of all answers that a store gets, and somewhat more."""
 
-UNKNOWN = "whether it has committed is not known"
 LARGE = 2000
 
 Write = Callable[[DuckDBLTMBackend, str], Any]
@@ -116,7 +115,7 @@ def test_a_write_cut_in_any_commit_has_happened_whole_or_not_at_all(
                     succeed(answer)
                     return False
                 found = succeed(observer.retrieve("a"))["value"]
-                outcomes.append(judge(answer, before, value, found))
+                outcomes.append(judge_cut(answer, before, value, found))
                 if verb != "store":
                     assert succeed(observer.retrieve("b"))["value"] == found
                     assert len({each["value"] for each in observer.search()["results"]}) == 1
@@ -137,18 +136,6 @@ def test_a_write_cut_in_any_commit_has_happened_whole_or_not_at_all(
     place.expect_sound()
 
 
-def judge(answer: Any, before: str, value: str, found: str) -> str:
-    assert found in (before, value)
-    if answer["success"]:
-        assert found == value
-        return "success"
-    assert is_outage(answer), answer
-    if UNKNOWN in answer["error"]:
-        return "unknown old" if found == before else "unknown new"
-    assert found == before, answer
-    return "failed"
-
-
 def test_a_store_cut_at_any_byte_of_its_answers_leaves_nothing_in_the_way_of_the_next(
     place: FirestorePlace, aim: Aim, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,7 +153,7 @@ def test_a_store_cut_at_any_byte_of_its_answers_leaves_nothing_in_the_way_of_the
                 answer = memory.store("a", value)
                 aim.proxy.pass_through()
                 found = succeed(observer.retrieve("a"))["value"]
-                outcomes.append(judge(answer, before, value, found))
+                outcomes.append(judge_cut(answer, before, value, found))
                 succeed(observer.store("a", f"{value}!"))
                 succeed(memory.store("a", value))
     assert "success" in outcomes, "what only reads is sent again"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from firestore_place import FirestorePlace
-from postgres_place import succeed, wait_until
+from outcomes import succeed, wait_until
 from starting import started
 
 SCRIPT = Path(__file__).with_name("firestore_killing.py")

@@ -18,7 +18,7 @@ from firestore_verbs import (
     prepare,
     track,
 )
-from postgres_place import in_threads, is_outage, succeed
+from outcomes import in_threads, is_outage, succeed
 
 from ltm.errors import CatalogUnavailableError
 from tests.services.firestore import FirestoreEmulator

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from firestore_place import FirestorePlace
 from history_workers import KEYS, change
-from postgres_place import succeed
+from outcomes import succeed
 from starting import said, started
 from test_history_writers import Follower, expect_equal, rounds
 

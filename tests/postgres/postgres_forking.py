@@ -13,9 +13,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from postgres_place import PostgresPlace, in_threads
+sys.path.append(str(Path(__file__).parents[1] / "faults"))
+
+from outcomes import in_threads
+from postgres_place import PostgresPlace
 from sqlalchemy import create_engine
 
 from ltm.backend.duckdb import DuckDBLTMBackend

@@ -26,7 +26,8 @@ sys.path.append(str(Path(__file__).parents[1] / "history"))
 import history_killing
 import killing
 from killing import LARGE, State, attempt_steps
-from postgres_place import PostgresPlace, wait_until
+from outcomes import wait_until
+from postgres_place import PostgresPlace
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.sql.postgres import BoundedConnection

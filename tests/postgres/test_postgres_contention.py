@@ -15,7 +15,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_place import PostgresPlace, in_threads, in_time, is_outage, succeed, wait_until
+from outcomes import in_threads, in_time, is_outage, succeed, wait_until
+from postgres_place import PostgresPlace
 from postgres_workers import SHARED
 from sqlalchemy import create_engine
 from starting import said, started

@@ -13,14 +13,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_place import SESSIONS, PostgresPlace, is_outage, rows_on, succeed
+from outcomes import is_outage, judge_cut, succeed
+from postgres_place import SESSIONS, PostgresPlace, rows_on
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from tests.services.fixtures import MakeProxy
 from tests.services.postgres import PostgresServer, through
 
 STRIDE = int(os.environ.get("LTM_CUT_STRIDE", "17"))
-UNKNOWN = "whether it has committed is not known"
 
 Write = Callable[[DuckDBLTMBackend, str], Any]
 
@@ -71,7 +71,7 @@ def test_a_write_cut_at_any_byte_has_happened_whole_or_not_at_all(
             proxy.cut_after(after)
             answer = WRITES[verb](memory, value)
             found = succeed(observer.retrieve("k"))["value"]
-            outcomes.append(judge(answer, before, value, found))
+            outcomes.append(judge_cut(answer, before, value, found))
             if verb != "store":
                 assert succeed(observer.retrieve("other"))["value"] == found
             if answer["success"] and rows_on(admin, SESSIONS) == sessions:
@@ -89,18 +89,6 @@ def test_a_write_cut_at_any_byte_has_happened_whole_or_not_at_all(
             cut(after)
     assert {"success", "unknown new"} <= set(outcomes)
     place.expect_sound()
-
-
-def judge(answer: Any, before: str, value: str, found: str) -> str:
-    assert found in (before, value)
-    if answer["success"]:
-        assert found == value
-        return "success"
-    assert is_outage(answer), answer
-    if UNKNOWN in answer["error"]:
-        return "unknown old" if found == before else "unknown new"
-    assert found == before, answer
-    return "failed"
 
 
 def test_a_first_use_cut_at_any_byte_is_an_outage_or_none(

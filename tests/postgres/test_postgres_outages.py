@@ -8,15 +8,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from postgres_place import (
-    PostgresPlace,
-    in_threads,
-    in_time,
-    is_outage,
-    succeed,
-    wait_until,
-    warm_up,
-)
+from outcomes import in_threads, in_time, is_outage, succeed, wait_until
+from postgres_place import PostgresPlace, warm_up
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from tests.services.fixtures import MakeProxy

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from postgres_place import PostgresPlace, in_threads, is_outage, succeed, wait_until, warm_up
+from outcomes import in_threads, is_outage, succeed, wait_until
+from postgres_place import PostgresPlace, warm_up
 from sqlalchemy import Engine, create_engine, text
 
 from ltm.backend.duckdb import DuckDBLTMBackend

@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from postgres_place import PostgresPlace, is_outage, succeed
+from outcomes import is_outage, succeed
+from postgres_place import PostgresPlace
 from sqlalchemy import create_engine
 
 from ltm.backend.duckdb import DuckDBLTMBackend

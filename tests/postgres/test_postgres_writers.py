@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from history_workers import KEYS, change
-from postgres_place import PostgresPlace, is_outage, succeed
+from outcomes import is_outage, succeed
+from postgres_place import PostgresPlace
 from sqlalchemy import create_engine
 from starting import said, started
 from test_history_writers import Follower, expect_equal, rounds

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from postgres_place import PostgresPlace, succeed
+from outcomes import succeed
+from postgres_place import PostgresPlace
 
 from ltm.testing.clock import FakeClock
 
