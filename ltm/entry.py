@@ -22,6 +22,9 @@ EXPIRY_NAMES = ("_cache_expires_at", "expires_at", "ttl")
 """Names in metadata that are read for an expiry, in this order, where no argument gives one."""
 
 
+_encode = json.JSONEncoder(sort_keys=True).encode
+
+
 class _Missing(Enum):
     MISSING = "MISSING"
 
@@ -87,6 +90,11 @@ def validate_metadata(metadata: object) -> Metadata:
         _refuse_unstorable(plain, "metadata")
     kept: Metadata = json.loads(text, parse_float=_parse_float if "-0.0" in text else None)
     return kept
+
+
+def metadata_text(metadata: Mapping[str, Any]) -> str:
+    """Return *metadata* as JSON, with its keys in order."""
+    return _encode(metadata)
 
 
 def resolve_expiry(

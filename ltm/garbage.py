@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from ltm.catalog.base import Catalog
 from ltm.catalog.history import PAGE_SIZE, in_pages
 from ltm.errors import LTMError
+from ltm.locations import object_path
 from ltm.payload.base import PayloadObject, PayloadStore, is_payload_path, is_temporary_path
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Garbage:
     """What a collection found, and deleted unless it was a dry run."""
 
     scheduled: list[str] = field(default_factory=list)
+    """Locations on the schedule whose objects no row names."""
     unreferenced: list[PayloadObject] = field(default_factory=list)
     spared: int = 0
     """Unreferenced objects younger than the grace period."""
@@ -37,7 +39,7 @@ class Garbage:
 
 
 def delete_scheduled(catalog: Catalog, store: PayloadStore, uris: Sequence[str]) -> Failures:
-    """Delete those payloads among *uris* that are scheduled and that no row names any more.
+    """Delete the objects of those *uris* that are scheduled, if no row names any part of them.
 
     To be called after the commit that scheduled them. A payload leaves the schedule only when it is
     gone, so whatever fails here is done by a later collection. What is not of this table's making
@@ -46,29 +48,30 @@ def delete_scheduled(catalog: Catalog, store: PayloadStore, uris: Sequence[str])
     if not uris:
         return []
     try:
-        deletable = _deletable(catalog, uris)
+        deletable = _objects_of(_deletable(catalog, uris))
         if deletable:
             catalog.make_durable()
         errors = dict(zip(deletable, store.delete_many(deletable), strict=True))
-        gone = [uri for uri, error in errors.items() if error is None]
+        gone = [path for path, error in errors.items() if error is None]
         if gone:
             catalog.forget_deletions(gone)
     except LTMError as error:
         _log.debug("payloads stay scheduled for deletion: %s", error)
         return [(uri, error) for uri in uris]
-    return [(uri, error) for uri, error in errors.items() if error is not None]
+    return [(path, error) for path, error in errors.items() if error is not None]
 
 
 def drop_unreferenced(store: PayloadStore, uris: Sequence[str]) -> None:
-    """Delete payloads that were written for a commit that is known not to have happened.
+    """Delete the objects of *uris*, written for a commit that is known not to have happened.
 
     Best effort: what stays behind is an unreferenced object, which a collection finds.
     """
-    if not uris:
+    paths = _objects_of(uris)
+    if not paths:
         return
-    for uri, error in zip(uris, store.delete_many(uris), strict=True):
+    for path, error in zip(paths, store.delete_many(paths), strict=True):
         if error is not None:
-            _log.debug("unreferenced payload %s stays: %s", uri, error)
+            _log.debug("unreferenced payload %s stays: %s", path, error)
 
 
 def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta) -> Garbage:
@@ -82,7 +85,7 @@ def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: ti
     while page := catalog.scheduled_deletions(after, PAGE_SIZE):
         garbage.scheduled += _deletable(catalog, page)
         after = page[-1]
-    scheduled = set(garbage.scheduled)
+    scheduled = set(_objects_of(garbage.scheduled))
     prefix = catalog.table().storage_prefix
     for objects in in_pages(store.list(prefix)):
         ours = [
@@ -126,11 +129,15 @@ def collect_garbage(
 
 
 def _deletable(catalog: Catalog, uris: Sequence[str]) -> list[str]:
-    """Return those *uris* that are payloads of the catalog's table, scheduled and named no more.
+    """Return those *uris* of the catalog's table that are scheduled, their whole object unnamed.
 
     A row can name anything, and where tenants are kept apart the rows that name another tenant's
     payload are not seen: what is somebody else's is not ours to delete, whatever the rows say.
     """
     prefix = catalog.table().storage_prefix
-    ours = [uri for uri in uris if is_payload_path(uri, prefix)]
+    ours = [uri for uri in uris if is_payload_path(object_path(uri), prefix)]
     return catalog.deletable_payloads(ours) if ours else []
+
+
+def _objects_of(uris: Sequence[str]) -> list[str]:
+    return [*dict.fromkeys(object_path(uri) for uri in uris)]

@@ -263,7 +263,13 @@ class LTMBackend(ABC):
         """
 
     @abstractmethod
-    def gc(self, dry_run: bool = False, *, grace: float | timedelta = 86_400) -> GarbageAnswer:
+    def gc(
+        self,
+        dry_run: bool = False,
+        *,
+        grace: float | timedelta = 86_400,
+        compact: bool = False,
+    ) -> GarbageAnswer:
         """Delete payloads that nothing names: those scheduled, then what crashes have left.
 
         Not within a transaction, which may yet roll back.
@@ -272,6 +278,8 @@ class LTMBackend(ABC):
             dry_run: Whether only to say what would be deleted.
             grace: Seconds, or a timedelta, for which an object no row names is spared, counted from
                 its modification; longer than any write takes from its upload to its commit.
+            compact: Whether to rewrite objects that many values shared and few still do, where that
+                at least halves their bytes.
         """
 
     @abstractmethod

@@ -21,8 +21,8 @@ from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
-from ltm.payload.codecs import get_codec
 from ltm.payload.store import open_payload_store
+from ltm.payload.values import get_codec
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -11,11 +10,9 @@ from ltm.backend.parts import Parts
 from ltm.backend.query_plan import Demand
 from ltm.backend.reader import ReadEntry
 from ltm.catalog.history import PAGE_SIZE, Snapshot, in_pages
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, metadata_text
 from ltm.hashing import canonical_json
 from ltm.search.filters import matches
-
-_encode = json.JSONEncoder(sort_keys=True).encode
 
 BATCH_ROWS = 5_000
 BATCH_BYTES = 8 * 2**20
@@ -105,7 +102,7 @@ def _value_text(entry: ReadEntry) -> str:
 
 
 def _metadata_text(entry: ReadEntry) -> str:
-    return _encode(entry.row.metadata)
+    return metadata_text(entry.row.metadata)
 
 
 _FIELDS: dict[str, Callable[[ReadEntry], Any]] = {

@@ -8,13 +8,17 @@ from typing import NamedTuple
 
 from ltm.clock import Clock
 from ltm.entry import EntryRow, JSONValue
-from ltm.errors import IntegrityError, LTMError, PayloadError, PayloadNotFoundError
+from ltm.errors import IntegrityError, LTMError, PayloadNotFoundError
 from ltm.hashing import parse, parse_verified
+from ltm.locations import object_path
 from ltm.payload.base import PayloadStore
-from ltm.payload.codecs import codec_for_path
+from ltm.payload.values import read_texts
 
 MAX_WINDOW = 500
 """How many rows are read together at most."""
+
+MAX_WINDOW_BYTES = 32 * 2**20
+"""Of values in payloads after which no more are read together."""
 
 MAX_PURSUITS = 100
 """How often a reader follows a row that writers keep replacing under it."""
@@ -99,14 +103,17 @@ class ValueReader:
                 found[row.key] = self._attempt(row, row.inlined_text)
             else:
                 outside.append((row, row.storage_uri))
-        contents = self._store.read_many([uri for _, uri in outside])
-        for (row, uri), content in zip(outside, contents, strict=True):
-            if isinstance(content, PayloadNotFoundError):
+        texts = read_texts(self._store, [uri for _, uri in outside])
+        for (row, uri), text in zip(outside, texts, strict=True):
+            if isinstance(text, PayloadNotFoundError):
                 missing.append(row)
-            elif isinstance(content, PayloadError):
-                found[row.key] = ReadEntry(row, None, content)
+            elif isinstance(text, IntegrityError):
+                named = IntegrityError(f"entry {row.key!r} in {text}")
+                found[row.key] = ReadEntry(row, None, named)
+            elif isinstance(text, LTMError):
+                found[row.key] = ReadEntry(row, None, text)
             else:
-                found[row.key] = self._attempt(row, content, uri)
+                found[row.key] = self._attempt(row, text, uri)
         return missing
 
     def _read_again(
@@ -125,27 +132,21 @@ class ValueReader:
                 replaced.append(current)
         return replaced
 
-    def _attempt(
-        self, row: EntryRow, content: str | bytes | None, uri: str | None = None
-    ) -> ReadEntry:
+    def _attempt(self, row: EntryRow, text: str | None, uri: str | None = None) -> ReadEntry:
         try:
-            return ReadEntry(row, self._decode(row, content, uri))
+            return ReadEntry(row, self._parse(row, text, uri))
         except LTMError as error:
             return ReadEntry(row, None, error)
 
-    def _decode(
-        self, row: EntryRow, content: str | bytes | None, uri: str | None = None
-    ) -> JSONValue:
-        if content is None:
+    def _parse(self, row: EntryRow, text: str | None, uri: str | None) -> JSONValue:
+        if text is None:
             raise PayloadNotFoundError(f"entry {row.key!r} is tracked without a value")
         where = f"entry {row.key!r}"
         if uri is not None:
             where = f"{where} in {self._store.uri(uri)}"
-        if isinstance(content, bytes):
-            content = codec_for_path(uri or "").decode(content, where=where)
         if self._verify:
-            return parse_verified(content, row.content_hash, where=where)
-        return parse(content, where=where)
+            return parse_verified(text, row.content_hash, where=where)
+        return parse(text, where=where)
 
 
 def _verify_inlined(row: EntryRow, text: str) -> JSONValue:
@@ -161,14 +162,17 @@ def _gone(row: EntryRow) -> PayloadNotFoundError:
 
 
 def _windows(rows: Iterable[EntryRow], size: int) -> Iterator[list[EntryRow]]:
-    """Yield *rows* in runs with at most *size* payloads in each."""
+    """Yield *rows* in runs whose values are in at most *size* payload objects."""
     window: list[EntryRow] = []
-    payloads = 0
+    objects: set[str] = set()
+    total = 0
     for row in rows:
         window.append(row)
-        payloads += row.storage_uri is not None
-        if payloads >= size or len(window) >= MAX_WINDOW:
+        if row.storage_uri is not None:
+            objects.add(object_path(row.storage_uri))
+            total += row.byte_size
+        if len(objects) >= size or total >= MAX_WINDOW_BYTES or len(window) >= MAX_WINDOW:
             yield window
-            window, payloads = [], 0
+            window, objects, total = [], set(), 0
     if window:
         yield window

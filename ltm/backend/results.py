@@ -203,6 +203,8 @@ class GarbageAnswer(Answer, total=False):
     """Unreferenced objects younger than the grace period."""
     foreign: int
     """Files under the table's prefix that are none of ours; they stay."""
+    compacted: int
+    """Objects rewritten because little in them was alive."""
     errors: list[KeyFailure]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from ltm.backend.compaction import Compaction, find_sparse, rewrite
 from ltm.backend.health import check_catalog, check_store, describe_failure, describe_part
 from ltm.backend.parts import BackendCalls
 from ltm.backend.results import (
@@ -18,6 +19,7 @@ from ltm.backend.verification import Verification
 from ltm.catalog.base import validate_limit
 from ltm.errors import ValidationError
 from ltm.garbage import collect_garbage, find_garbage
+from ltm.locations import object_path
 
 EXPIRED_PER_COMMIT = 500
 
@@ -46,7 +48,13 @@ class UpkeepCalls(BackendCalls):
         )
 
     @answering
-    def gc(self, dry_run: bool = False, *, grace: float | timedelta = 86_400) -> GarbageAnswer:
+    def gc(
+        self,
+        dry_run: bool = False,
+        *,
+        grace: float | timedelta = 86_400,
+        compact: bool = False,
+    ) -> GarbageAnswer:
         self.require_open()
         if self.is_bound:
             raise ValidationError("gc: a transaction may roll back what it would delete by")
@@ -56,18 +64,23 @@ class UpkeepCalls(BackendCalls):
             raise ValidationError(f"grace: expected seconds, 0 or more, got {grace!r}")
         collect = find_garbage if dry_run else collect_garbage
         found = collect(self.catalog, self.payloads, self.clock(), timedelta(seconds=grace))
+        compaction = Compaction()
+        if compact:
+            compaction = find_sparse(self.parts) if dry_run else rewrite(self.parts, self.clock())
+        failures = found.failures + compaction.failures
         answer = GarbageAnswer(
-            success=not found.failures,
+            success=not failures,
             dry_run=dry_run,
-            scheduled=len(found.scheduled),
+            scheduled=len({object_path(uri) for uri in found.scheduled}),
             unreferenced=len(found.unreferenced),
             freed_bytes=sum(each.byte_size for each in found.unreferenced),
             spared=found.spared,
             foreign=found.foreign,
-            errors=[describe_failure(uri, error) for uri, error in found.failures],
+            compacted=len(compaction.objects),
+            errors=[describe_failure(uri, error) for uri, error in failures],
         )
-        if found.failures:
-            uri, error = found.failures[0]
+        if failures:
+            uri, error = failures[0]
             if self.raise_errors:
                 raise error
             answer["error"], answer["error_type"] = f"{uri}: {error}", error.error_type

@@ -15,18 +15,14 @@ from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, StaleEntryError, require_conditions, same_terms
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
-from ltm.errors import (
-    CatalogUnavailableError,
-    IntegrityError,
-    LTMError,
-    PayloadError,
-    PayloadNotFoundError,
-)
+from ltm.errors import CatalogUnavailableError, LTMError, PayloadError, PayloadNotFoundError
 from ltm.garbage import delete_scheduled, drop_unreferenced
 from ltm.hashing import canonical_json, hash_text
 from ltm.keys import validate_key
+from ltm.locations import object_path
 from ltm.payload.base import PayloadStore, payload_path
-from ltm.payload.codecs import Codec, codec_for_path
+from ltm.payload.codecs import Codec, Record
+from ltm.payload.values import read_texts, write_records
 from ltm.search.analysis import Document, get_analyzer
 
 
@@ -48,6 +44,11 @@ class PreparedEntry:
     def byte_size(self) -> int:
         """Bytes of the text, which is ASCII."""
         return len(self.text)
+
+    @property
+    def record(self) -> Record:
+        """What a payload object keeps of it."""
+        return Record(self.key, self.text, self.metadata, self.content_hash)
 
 
 class Condition(NamedTuple):
@@ -217,13 +218,11 @@ class EntryWriter:
                 outside.append((entry, row, row.storage_uri))
             elif row.inlined_text == entry.text:
                 equal[entry.key] = row
-        contents = self._store.read_many([uri for _, _, uri in outside])
-        for (entry, row, uri), content in zip(outside, contents, strict=True):
-            if isinstance(content, PayloadNotFoundError):
-                continue
-            if isinstance(content, PayloadError):
-                raise content
-            if _holds(uri, content, entry.text):
+        texts = read_texts(self._store, [uri for _, _, uri in outside])
+        for (entry, row, _), text in zip(outside, texts, strict=True):
+            if isinstance(text, PayloadError) and not isinstance(text, PayloadNotFoundError):
+                raise text
+            if text == entry.text:
                 equal[entry.key] = row
         return equal
 
@@ -231,20 +230,25 @@ class EntryWriter:
         """Write the payloads of *entries* in parallel.
 
         Returns:
-            For each its path, None where it is inlined, or why it could not be written.
+            For each its location, None where it is inlined, or why it could not be written.
         """
+        outside = [index for index, entry in enumerate(entries) if not self._is_inlined(entry)]
+        records = [entries[index].record for index in outside]
+        places: list[str | LTMError | None] = [None] * len(entries)
+        written = self.write_records(records, self._codec)
+        for index, place in zip(outside, written, strict=True):
+            places[index] = place
+        return places
+
+    def write_records(self, records: Sequence[Record], codec: Codec) -> list[str | LTMError]:
+        """Write *records* into fresh objects; return their locations, or why there is none."""
         prefix = self._catalog.table().storage_prefix
-        paths: list[str | LTMError | None] = [None] * len(entries)
-        items: list[tuple[int, str, bytes]] = []
-        for index, entry in enumerate(entries):
-            if not self._is_inlined(entry):
-                identity = self._catalog.entry_id(entry.key), entry.content_hash
-                path = payload_path(prefix, *identity, self._codec.extension)
-                items.append((index, path, self._codec.encode(entry.text)))
-        errors = self._store.write_many([(path, content) for _, path, content in items])
-        for (index, path, _), error in zip(items, errors, strict=True):
-            paths[index] = path if error is None else error
-        return paths
+
+        def name(first: Record) -> str:
+            identity = self._catalog.entry_id(first.key), first.content_hash
+            return payload_path(prefix, *identity, codec.extension)
+
+        return write_records(self._store, codec, records, name)
 
     def _is_inlined(self, entry: PreparedEntry) -> bool:
         return entry.byte_size < self._inline_threshold and self._catalog.can_inline(
@@ -316,9 +320,9 @@ class EntryWriter:
         except LTMError:
             drop_unreferenced(self._store, written)
             raise
-        kept = {outcome.storage_uri for outcome in outcomes}
-        drop_unreferenced(self._store, [path for path in written if path not in kept])
-        self._aftermath.wrote([path for path in written if path in kept])
+        kept = {object_path(each.storage_uri) for each in outcomes if each.storage_uri is not None}
+        drop_unreferenced(self._store, [path for path in written if object_path(path) not in kept])
+        self._aftermath.wrote([path for path in written if object_path(path) in kept])
         self._aftermath.free([each.freed for each in outcomes if each.freed is not None])
         return outcomes
 
@@ -349,10 +353,3 @@ class EntryWriter:
             created_at=entry.created_at,
             updated_at=entry.updated_at,
         )
-
-
-def _holds(uri: str, content: bytes, text: str) -> bool:
-    try:
-        return codec_for_path(uri).decode(content, where=uri) == text
-    except IntegrityError:
-        return False

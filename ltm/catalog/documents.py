@@ -18,6 +18,7 @@ from ltm.catalog.primitives import LogicalTable
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import IntegrityError, ValidationError
 from ltm.hashing import canonical_json
+from ltm.locations import object_path
 from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
 
@@ -97,6 +98,18 @@ def table_id(tenant: str, table: str) -> str:
 def payload_id(storage_uri: str) -> str:
     """Return the id of a payload: a path may be longer than what Firestore indexes."""
     return hashlib.sha256(storage_uri.encode()).hexdigest()
+
+
+def place_fields(storage_uri: str | None) -> dict[str, Scalar]:
+    """Return the fields that say where a payload is, by its id; in a part of what object, too."""
+    if storage_uri is None:
+        return {"storage_uri": None, "payload_id": None}
+    fields: dict[str, Scalar] = {
+        "storage_uri": storage_uri,
+        "payload_id": payload_id(storage_uri),
+    }
+    path = object_path(storage_uri)
+    return fields if path == storage_uri else fields | {"object_id": payload_id(path)}
 
 
 def version_id(row: EntryRow) -> str:
@@ -258,10 +271,8 @@ def document_bytes(fields: Fields) -> int:
 
 
 def _row_fields(row: EntryRow) -> dict[str, Any]:
-    fields = {name: getattr(row, name) for name in _ROW_FIELDS}
-    uri = row.storage_uri
+    fields = {name: getattr(row, name) for name in _ROW_FIELDS} | place_fields(row.storage_uri)
     return fields | {
-        "payload_id": None if uri is None else payload_id(uri),
         "inlined_value": row.inlined_text,
         "metadata": canonical_json(row.metadata),
     }

@@ -28,7 +28,6 @@ from ltm.catalog.document_queries import Query, keys_between
 from ltm.catalog.documents import (
     TableDocument,
     inline_limit,
-    payload_id,
     read_entry,
     table_fields,
 )
@@ -38,7 +37,14 @@ from ltm.catalog.firestore_counts import count_all, count_live, expired_entries
 from ltm.catalog.firestore_filters import Explanation, explain_filter, plan_filter
 from ltm.catalog.firestore_history import FirestoreHistory
 from ltm.catalog.firestore_indexes import read_indexed
-from ltm.catalog.firestore_payloads import named_uris, scheduled_under, scheduled_uris
+from ltm.catalog.firestore_payloads import (
+    deletable_uris,
+    forget_objects,
+    move_uris,
+    named_in_part,
+    named_uris,
+    scheduled_under,
+)
 from ltm.catalog.firestore_search import WordIndex, default_directory, read_found
 from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
 from ltm.catalog.firestore_steps import StoredEntry, WriteSteps
@@ -305,22 +311,25 @@ class FirestoreCatalog(Catalog):
     # Payload deletions
 
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
-        session, collections = self.documents.look(), self.documents.collections
-        scheduled = scheduled_uris(session, collections, uris)
-        named = named_uris(session, collections, scheduled)
-        return [uri for uri in scheduled if uri not in named]
+        return deletable_uris(self.documents.look(), self.documents.collections, uris)
 
     def named_payloads(self, uris: Sequence[str]) -> set[str]:
-        return named_uris(self.documents.look(), self.documents.collections, uris)
+        session, collections = self.documents.look(), self.documents.collections
+        named = named_uris(session, collections, uris)
+        return named | named_in_part(session, collections, uris)
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
-        collection = self.documents.collections.deletions
+        collections = self.documents.collections
+        self.documents.write([], lambda session: forget_objects(session, collections, uris))
 
-        def forget(session: Session) -> None:
-            for uri in uris:
-                session.delete(f"{collection}/{payload_id(uri)}")
+    def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
+        def move(session: Session) -> None:
+            move_uris(session, self.documents.collections, moves)
+            steps = self.steps(session, now)
+            for uri in moves:
+                steps.schedule(uri)
 
-        self.documents.write([], forget)
+        self.documents.write([], move)
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from ltm.catalog.document_queries import Query
-from ltm.catalog.documents import payload_id
+from ltm.catalog.document_queries import Found, Query
+from ltm.catalog.documents import payload_id, place_fields
 from ltm.catalog.firestore_session import Collections, Session
 from ltm.keys import prefix_upper_bound
+from ltm.locations import object_path
 
 VALUES_PER_QUERY = 30
 """Values of which one query can ask for any."""
+
+WHOLE_VALUES = ".json"
+"""What objects end in of which no parts are ever named."""
 
 T = TypeVar("T")
 
@@ -23,21 +27,61 @@ def in_choices(values: Sequence[T]) -> Iterator[list[T]]:
 
 
 def named_uris(session: Session, collections: Collections, uris: Sequence[str]) -> set[str]:
-    """Return those *uris* that an entry, expired or not, or a version names."""
+    """Return those *uris* that an entry, expired or not, or a version names as they are."""
     named: set[str] = set()
+    for found in _naming(session, collections, uris):
+        named.add(str(found.fields["storage_uri"]))
+    return named
+
+
+def named_in_part(session: Session, collections: Collections, uris: Sequence[str]) -> set[str]:
+    """Return those *uris* that are objects of which an entry or a version names a part.
+
+    One query for each of them, and one for every 30 others that might be.
+    """
+    named: set[str] = set()
+    for collection in (collections.entries, collections.versions):
+        shared = [uri for uri in uris if uri not in named and not uri.endswith(WHOLE_VALUES)]
+        by_id = {payload_id(uri): uri for uri in shared}
+        for ids in in_choices([*by_id]):
+            left = ids
+            while left:
+                # One document of the hundreds that may name an object tells enough.
+                query = Query(collection=collection, within=("object_id", left), limit=1)
+                found = session.run(query)
+                if not found:
+                    break
+                object_id = str(found[0].fields["object_id"])
+                named.add(by_id[object_id])
+                left = [each for each in left if each != object_id]
+    return named
+
+
+def move_uris(session: Session, collections: Collections, moves: Mapping[str, str]) -> None:
+    """Let what names an old location of *moves* name the new one."""
+    for found in [*_naming(session, collections, [*moves])]:
+        new = moves[str(found.fields["storage_uri"])]
+        session.put(found.path, {**found.fields, **place_fields(new)})
+
+
+def _naming(session: Session, collections: Collections, uris: Sequence[str]) -> Iterator[Found]:
+    """Yield the documents of the entries and versions that name *uris*."""
     for ids in in_choices([payload_id(uri) for uri in uris]):
         for collection in (collections.entries, collections.versions):
             query = Query(collection=collection, within=("payload_id", ids))
             for page in session.pages(query):
-                named.update(str(found.fields["storage_uri"]) for found in page)
-    return named
+                yield from page
 
 
-def scheduled_uris(session: Session, collections: Collections, uris: Sequence[str]) -> list[str]:
-    """Return those *uris* that are scheduled for deletion, in their order."""
+def deletable_uris(session: Session, collections: Collections, uris: Sequence[str]) -> list[str]:
+    """Return those *uris* that are scheduled, in their order, if nothing names their object."""
     paths = {uri: f"{collections.deletions}/{payload_id(uri)}" for uri in uris}
     found = session.get(list(paths.values()))
-    return [uri for uri in uris if paths[uri] in found]
+    scheduled = [uri for uri in uris if paths[uri] in found]
+    objects = [*dict.fromkeys(object_path(uri) for uri in scheduled)]
+    named = named_uris(session, collections, objects)
+    named |= named_in_part(session, collections, objects)
+    return [uri for uri in scheduled if object_path(uri) not in named]
 
 
 def scheduled_under(
@@ -54,3 +98,21 @@ def scheduled_under(
         limit=limit,
     )
     return [str(found.fields["storage_uri"]) for found in session.run(query)]
+
+
+def forget_objects(session: Session, collections: Collections, paths: Sequence[str]) -> None:
+    """Strike objects off the schedule, and all their parts."""
+    for path in paths:
+        session.delete(f"{collections.deletions}/{payload_id(path)}")
+        if path.endswith(WHOLE_VALUES):
+            continue
+        parts = f"{path}#"
+        query = Query(
+            collection=collections.deletions,
+            order="storage_uri",
+            at_least=parts,
+            below=prefix_upper_bound(parts),
+        )
+        for page in session.pages(query):
+            for found in page:
+                session.delete(found.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
@@ -168,15 +168,32 @@ class CatalogPrimitives(ABC):
 
     @abstractmethod
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
-        """Return those scheduled payloads among *uris*, in their order, that no row names."""
+        """Return those *uris* that are scheduled, in their order, if no row names their object.
+
+        As long as a row or a version names any part of it, an object stays.
+        """
 
     @abstractmethod
     def named_payloads(self, uris: Sequence[str]) -> set[str]:
-        """Return those payloads among *uris* that a row, expired or not, or a version names."""
+        """Return those *uris* that a row, expired or not, or a version names, whole or in part."""
 
     @abstractmethod
     def forget_deletions(self, uris: Sequence[str]) -> None:
-        """Strike payloads that are deleted off the schedule."""
+        """Strike objects that are deleted off the schedule, and all their parts.
+
+        Args:
+            uris: Paths of whole objects.
+        """
+
+    @abstractmethod
+    def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
+        """Let rows and versions name where their payloads are now, the old places scheduled.
+
+        Nothing else of them changes, and they are not written anew. Each move is atomic.
+
+        Args:
+            moves: The new location by the old one, of the same value.
+        """
 
     @abstractmethod
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -280,6 +280,21 @@ class SQLCatalog(Catalog):
                 session.run(self.database.statements.forget_deletions, bound)
 
         self.database.write(forget)
+
+    def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
+        statements = self.database.statements
+
+        def move(session: Session) -> None:
+            places = [{"old_uri": old, "new_uri": new} for old, new in sorted(moves.items())]
+            # In this order: whoever replaces an entry meanwhile has made a version of it by then.
+            session.run_many(statements.move_entry_payload, places)
+            session.run_many(statements.move_version_payload, places)
+            deletion = {"tenant_id": self.tenant, "scheduled_at": now}
+            session.write_rows(
+                statements.schedule_deletion, [deletion | {"storage_uri": old} for old in moves]
+            )
+
+        self.database.write(move)
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"

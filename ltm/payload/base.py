@@ -52,6 +52,15 @@ class PayloadObject(NamedTuple):
     """UTC; objects never change, so this is when it was written."""
 
 
+class ByteRange(NamedTuple):
+    """An object, or part of it."""
+
+    path: str
+    start: int = 0
+    length: int | None = None
+    """How many bytes; None for the whole object."""
+
+
 class PayloadStore(ABC):
     """Immutable objects under one root, addressed by relative paths with ``/`` between segments.
 
@@ -105,6 +114,15 @@ class PayloadStore(ABC):
             PayloadError: The store failed; whether the object is there is not known.
         """
 
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        """Return *length* bytes of the object at *path* from *start* on, fewer where it ends.
+
+        Raises:
+            PayloadNotFoundError: There is no such object.
+            PayloadError: The store failed, or refuses a range that lies beyond the object.
+        """
+        return self.read(path)[start : start + length]
+
     @abstractmethod
     def delete(self, path: str) -> None:
         """Delete the object at *path*; where there is none, do nothing.
@@ -147,6 +165,21 @@ class PayloadStore(ABC):
                 return error
 
         return self._in_parallel(read, paths)
+
+    def read_ranges(self, ranges: Sequence[ByteRange]) -> Contents:
+        """Read objects and parts of objects in parallel; the contents are in their order."""
+        if all(each.length is None for each in ranges):
+            return self.read_many([each.path for each in ranges])
+
+        def read(each: ByteRange) -> bytes | PayloadError:
+            try:
+                if each.length is None:
+                    return self.read(each.path)
+                return self.read_range(each.path, each.start, each.length)
+            except PayloadError as error:
+                return error
+
+        return self._in_parallel(read, ranges)
 
     def delete_many(self, paths: Sequence[str]) -> Outcomes:
         """Delete the objects at *paths* in parallel; the outcomes are in their order."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -73,10 +74,25 @@ class LocalPayloadStore(PayloadStore):
             raise self._failure("write", path, error) from error
 
     def read(self, path: str) -> bytes:
+        return self._read(path, lambda file: file.readall())
+
+    def read_range(self, path: str, start: int, length: int) -> bytes:
+        def read_part(file: io.FileIO) -> bytes:
+            file.seek(start)
+            parts: list[bytes] = []
+            remaining = length
+            while remaining and (part := file.read(remaining)):
+                parts.append(part)
+                remaining -= len(part)
+            return b"".join(parts)
+
+        return self._read(path, read_part)
+
+    def _read(self, path: str, read: Callable[[io.FileIO], bytes]) -> bytes:
         target = self._locate(path)
         try:
             with open(target, "rb", buffering=0) as file:
-                return file.readall()
+                return read(file)
         except FileNotFoundError as error:
             message = self.failure_message("read", path, "there is no such object")
             raise PayloadNotFoundError(message) from error

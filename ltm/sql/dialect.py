@@ -123,8 +123,22 @@ class SQLDialect(ABC):
         """Return whether *value* is in the list bound as one parameter *name*."""
 
     @abstractmethod
+    def items(self, name: str) -> ColumnElement[str]:
+        """Return the column of the texts in the list bound as one parameter *name*."""
+
+    @abstractmethod
     def bind_list(self, values: Sequence[str]) -> Any:
-        """Return the parameter for :meth:`is_among`."""
+        """Return the parameter for :meth:`is_among` and :meth:`items`."""
+
+    @abstractmethod
+    def before(self, value: ColumnElement[str], mark: str) -> ColumnElement[str]:
+        """Return *value* up to the first *mark*; all of it where there is none."""
+
+    @abstractmethod
+    def is_between(
+        self, uri: ColumnElement[str], lower: ColumnElement[str], upper: ColumnElement[str]
+    ) -> ColumnElement[bool]:
+        """Return whether an indexed *uri*, byte by byte, is at least *lower* and below *upper*."""
 
     @abstractmethod
     def begin_now(self, connection: Connection) -> None:

@@ -128,11 +128,22 @@ class SQLiteDialect(SQLDialect):
         return rows
 
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        items = func.json_each(bindparam(name, type_=String)).table_valued("value")
-        return value.in_(select(items.c.value))
+        return value.in_(select(self.items(name)))
+
+    def items(self, name: str) -> ColumnElement[str]:
+        listed = func.json_each(bindparam(name, type_=String))
+        return listed.table_valued(column("value", String)).c.value
 
     def bind_list(self, values: Sequence[str]) -> str:
         return json.dumps(values)
+
+    def before(self, value: ColumnElement[str], mark: str) -> ColumnElement[str]:
+        return func.substr(value, 1, func.instr(value + mark, mark) - 1)
+
+    def is_between(
+        self, uri: ColumnElement[str], lower: ColumnElement[str], upper: ColumnElement[str]
+    ) -> ColumnElement[bool]:
+        return and_(uri >= lower, uri < upper)
 
     def begin_now(self, connection: Connection) -> None:
         # An engine that was handed in leaves it to the driver to begin, which does so too late.
@@ -237,8 +248,22 @@ class PostgreSQLDialect(SQLDialect):
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         return value == any_(bindparam(name, type_=ARRAY(Text)))
 
+    def items(self, name: str) -> ColumnElement[str]:
+        listed = func.unnest(bindparam(name, type_=ARRAY(Text)))
+        return listed.table_valued(column("value", Text), name=name).render_derived().c.value
+
     def bind_list(self, values: Sequence[str]) -> list[str]:
         return list(values)
+
+    def before(self, value: ColumnElement[str], mark: str) -> ColumnElement[str]:
+        return func.split_part(value, mark, 1)
+
+    def is_between(
+        self, uri: ColumnElement[str], lower: ColumnElement[str], upper: ColumnElement[str]
+    ) -> ColumnElement[bool]:
+        # The operators of the index's class: those of the column's collation are in another order.
+        at_least, below = (uri.bool_op(name, precedence=10) for name in ("~>=~", "~<~"))
+        return and_(at_least(lower), below(upper))
 
     def begin_now(self, connection: Connection) -> None:
         # The driver begins with the first statement, which is soon enough; but in this mode never.

@@ -99,6 +99,7 @@ class EntryModel(_EntryColumns, Base):
         Index(
             "ix_ltm_entries_payload",
             "storage_uri",
+            postgresql_ops={"storage_uri": "text_pattern_ops"},
             sqlite_where=text("storage_uri IS NOT NULL"),
             postgresql_where=text("storage_uri IS NOT NULL"),
         ),
@@ -127,6 +128,7 @@ class EntryVersionModel(_EntryColumns, Base):
         Index(
             "ix_ltm_entry_versions_payload",
             "storage_uri",
+            postgresql_ops={"storage_uri": "text_pattern_ops"},
             sqlite_where=text("storage_uri IS NOT NULL"),
             postgresql_where=text("storage_uri IS NOT NULL"),
         ),

@@ -9,25 +9,21 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
-    CompoundSelect,
     Delete,
     Select,
     Update,
     bindparam,
     delete,
-    exists,
     func,
     insert,
     select,
     true,
     tuple_,
-    union,
     update,
 )
 from sqlalchemy.sql.dml import Insert
 
 from ltm.sql.clauses import (
-    DELETIONS,
     ENTRIES,
     ENTRY_COLUMNS,
     METADATA,
@@ -45,10 +41,11 @@ from ltm.sql.columns import UTCDateTime
 from ltm.sql.dialect import LIMIT, Rows, SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
 from ltm.sql.migrate import VERSION
+from ltm.sql.payloads import PayloadStatements
 from ltm.sql.search import FilterCondition, walk_unless_few
 
 
-class Statements:
+class Statements(PayloadStatements):
     """Every statement of a SQL catalog, each compiled once for one dialect."""
 
     def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
@@ -312,51 +309,3 @@ class Statements:
         """Entry id, path and code of the metadata rows of the entries ``ids``."""
         columns = METADATA.c.entry_id, METADATA.c.path, METADATA.c.value
         return select(*columns).where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
-
-    # Payload deletions
-
-    @CompiledOnce
-    def schedule_deletion(self) -> Insert:
-        """Remember that a payload is to be deleted."""
-        return self.dialect.insert_new(DELETIONS, [column.name for column in DELETIONS.c])
-
-    @CompiledOnce
-    def select_deletable(self) -> Select[Any]:
-        """The scheduled payloads among ``uris`` that no entry and no version names."""
-        uri = DELETIONS.c.storage_uri
-        return select(uri).where(
-            self.dialect.is_among(uri, "uris"),
-            ~exists().where(ENTRIES.c.storage_uri == uri),
-            ~exists().where(VERSIONS.c.storage_uri == uri),
-        )
-
-    @CompiledOnce
-    def select_named(self) -> CompoundSelect[Any]:
-        """The payloads among ``uris`` that an entry or a version names."""
-        return union(
-            *(
-                select(of.c.storage_uri).where(self.dialect.is_among(of.c.storage_uri, "uris"))
-                for of in (ENTRIES, VERSIONS)
-            )
-        )
-
-    @CompiledOnce
-    def select_deletions(self) -> Select[Any]:
-        """Up to ``limit`` scheduled payloads from ``prefix`` to ``prefix_end``, after ``after``."""
-        uri = DELETIONS.c.storage_uri
-        return (
-            select(uri)
-            .where(
-                DELETIONS.c.tenant_id == bindparam("tenant"),
-                uri >= bindparam("prefix"),
-                uri < bindparam("prefix_end"),
-                uri > bindparam("after"),
-            )
-            .order_by(uri)
-            .limit(LIMIT)
-        )
-
-    @CompiledOnce
-    def forget_deletions(self) -> Delete:
-        """Strike the payloads ``uris`` off the schedule."""
-        return delete(DELETIONS).where(self.dialect.is_among(DELETIONS.c.storage_uri, "uris"))

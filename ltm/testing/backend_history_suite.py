@@ -10,6 +10,7 @@ import pytest
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.entry import JSONValue
 from ltm.errors import ClosedError, ConflictError, SnapshotNotFoundError, ValidationError
+from ltm.locations import object_path
 from ltm.testing.backend_fixtures import (
     LARGE,
     SMALL,
@@ -241,12 +242,13 @@ class BackendHistorySuite(BackendFixtures):
     ) -> None:
         memory.store("k", LARGE)
         (kept,) = payloads_of(memory)
-        orphan = kept[:-21] + "0123456789abcdef.json"
+        directory, extension = kept.rpartition("/")[0], kept.rpartition(".")[2]
+        orphan = f"{kept.rpartition('-')[0]}-0123456789abcdef.{extension}"
         foreign = f"{memory.catalog.table().storage_prefix}/README.json"
         elsewhere = "another-table/00/file.json"
         for path in (orphan, foreign, elsewhere):
             memory.payloads.write(path, b"1")
-        modified = {each.path: each.modified_at for each in memory.payloads.list(kept[:-86])}
+        modified = {each.path: each.modified_at for each in memory.payloads.list(directory)}
         clock.now = max([clock.now, *modified.values()])
         spared = memory.gc(grace=86_400 * 10_000)
         assert (spared["unreferenced"], spared["spared"], spared["foreign"]) == (0, 1, 1)
@@ -274,13 +276,13 @@ class BackendHistorySuite(BackendFixtures):
             "unreferenced": 0,
         }
         paths = {
-            key: row["storage_uri"]
+            key: object_path(row["storage_uri"] or "")
             for key in ("lost", "damaged")
             if (row := memory.catalog.get_entry(key)) is not None
         }
-        memory.payloads.delete(paths["lost"] or "")
-        memory.payloads.delete(paths["damaged"] or "")
-        memory.payloads.write(paths["damaged"] or "", b'"forged"')
+        memory.payloads.delete(paths["lost"])
+        memory.payloads.delete(paths["damaged"])
+        memory.payloads.write(paths["damaged"], b'"forged"')
         for repair in (False, True):
             answer = memory.verify(repair)
             assert answer["success"] is False

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltm.backend.duckdb import DuckDBLTMBackend
+from ltm.locations import object_path
 from ltm.testing.backend_fixtures import (
     LARGE,
     SMALL,
@@ -44,7 +45,9 @@ class BackendManySuite(BackendFixtures):
         assert (read["missing"], read["found"], read["errors"]) == (["nobody"], 3, [])
         assert read["entries"]["a"]["metadata"] == {"n": 3}
         assert [entry["inlined"] for entry in read["entries"].values()] == [False, True, False]
-        assert len(payloads_of(memory)) == 2
+        named = {row.storage_uri for row in memory.catalog.iterate("", memory.clock)} - {None}
+        assert len(named) == 2
+        assert {object_path(uri) for uri in named if uri} == set(payloads_of(memory))
 
     def test_a_batch_says_what_was_there_already(self, memory: DuckDBLTMBackend) -> None:
         memory.store_batch([("a", SMALL), ("b", LARGE)])

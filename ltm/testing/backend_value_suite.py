@@ -13,6 +13,8 @@ from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.entry import JSONValue
 from ltm.errors import ConflictError, ValidationError
 from ltm.hashing import canonical_json, compute_content_hash
+from ltm.locations import object_path
+from ltm.payload.values import read_texts
 from ltm.testing import strategies
 from ltm.testing.backend_fixtures import LARGE, SMALL, BackendFixtures, BackendMaker, payloads_of
 from ltm.testing.catalog_fixtures import relaxed
@@ -67,8 +69,11 @@ class BackendValueSuite(BackendFixtures):
         answer = memory.store("k", LARGE)
         assert answer["inlined"] is False
         (path,) = payloads_of(memory)
-        assert answer["storage_uri"] == memory.payloads.uri(path)
-        assert memory.payloads.read(path).decode() == canonical_json(LARGE)
+        assert object_path(answer["storage_uri"] or "") == memory.payloads.uri(path)
+        entry = memory.catalog.get_entry("k")
+        assert entry is not None
+        uris = [entry["storage_uri"] or ""]
+        assert read_texts(memory.payloads, uris) == [canonical_json(LARGE)]
         read = memory.retrieve("k")
         assert (read["value"], read["inlined"], read["metadata"]) == (LARGE, False, {})
 

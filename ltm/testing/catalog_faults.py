@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar
@@ -33,6 +33,7 @@ CatalogOperation = Literal[
     "forget_deletions",
     "scheduled_deletions",
     "probe",
+    "move_payloads",
     "named_payloads",
     "indexed",
     "index_again",
@@ -147,6 +148,9 @@ class FailingCatalog(Catalog):
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
         self._switches.run("forget_deletions", lambda: self._catalog.forget_deletions(uris))
+
+    def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
+        self._switches.run("move_payloads", lambda: self._catalog.move_payloads(moves, now))
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         return self._switches.run(

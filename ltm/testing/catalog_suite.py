@@ -13,7 +13,8 @@ from ltm.testing.entry_suite import EntrySuite
 from ltm.testing.find_suite import FindSuite
 from ltm.testing.history_suite import HistorySuite
 from ltm.testing.lifetime_suite import LifetimeSuite
+from ltm.testing.location_suite import LocationSuite
 
 
-class CatalogSuite(EntrySuite, FindSuite, LifetimeSuite, HistorySuite):
+class CatalogSuite(EntrySuite, FindSuite, LifetimeSuite, LocationSuite, HistorySuite):
     """The conformance suite of :class:`~ltm.catalog.base.Catalog`."""

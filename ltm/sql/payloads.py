@@ -1,0 +1,99 @@
+"""Statements about payloads: which of them rows name, and which are to be deleted.
+
+A location is that of a payload object, or that of a part of it: the path of the object, ``#`` and
+more. Whatever begins with the path of an object up to ``$``, the character after ``#``, counts as
+one of the two: payload objects are named so that nothing else does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    Delete,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.sql import ColumnElement
+from sqlalchemy.sql.dml import Insert
+
+from ltm.sql.clauses import DELETIONS, ENTRIES, VERSIONS
+from ltm.sql.dialect import LIMIT, SQLDialect
+from ltm.sql.execution import CompiledOnce
+
+_URI = DELETIONS.c.storage_uri
+
+
+class PayloadStatements:
+    """The statements of a SQL catalog about payloads."""
+
+    dialect: SQLDialect
+
+    @CompiledOnce
+    def schedule_deletion(self) -> Insert:
+        """Remember that a payload is to be deleted."""
+        return self.dialect.insert_new(DELETIONS, [column.name for column in DELETIONS.c])
+
+    @CompiledOnce
+    def select_deletable(self) -> Select[Any]:
+        """The scheduled ones among ``uris`` whose object no entry and no version names."""
+        whole = self.dialect.before(_URI, "#")
+        return select(_URI).where(self.dialect.is_among(_URI, "uris"), ~self._is_named(whole))
+
+    @CompiledOnce
+    def select_named(self) -> Select[Any]:
+        """The locations among ``uris`` that an entry or a version names, whole or in part."""
+        uri = self.dialect.items("uris")
+        return select(uri).where(self._is_named(uri))
+
+    @CompiledOnce
+    def select_deletions(self) -> Select[Any]:
+        """Up to ``limit`` scheduled payloads from ``prefix`` to ``prefix_end``, after ``after``."""
+        return (
+            select(_URI)
+            .where(
+                DELETIONS.c.tenant_id == bindparam("tenant"),
+                bindparam("prefix") <= _URI,
+                bindparam("prefix_end") > _URI,
+                bindparam("after") < _URI,
+            )
+            .order_by(_URI)
+            .limit(LIMIT)
+        )
+
+    @CompiledOnce
+    def forget_deletions(self) -> Delete:
+        """Strike the objects ``uris`` off the schedule, and all their parts."""
+        whole, scheduled = self.dialect.items("uris"), DELETIONS.alias()
+        is_part = and_(scheduled.c.storage_uri >= whole, scheduled.c.storage_uri < whole + "$")
+        return delete(DELETIONS).where(_URI.in_(select(scheduled.c.storage_uri).where(is_part)))
+
+    @CompiledOnce
+    def move_entry_payload(self) -> Update:
+        """Let the entry that names ``old_uri`` name ``new_uri``."""
+        return _move(ENTRIES)
+
+    @CompiledOnce
+    def move_version_payload(self) -> Update:
+        """Let the versions that name ``old_uri`` name ``new_uri``."""
+        return _move(VERSIONS)
+
+    def _is_named(self, uri: ColumnElement[str]) -> ColumnElement[bool]:
+        return or_(
+            *(
+                exists().where(self.dialect.is_between(of.c.storage_uri, uri, uri + "$"))
+                for of in (ENTRIES, VERSIONS)
+            )
+        )
+
+
+def _move(table: Any) -> Update:
+    change = update(table).where(table.c.storage_uri == bindparam("old_uri"))
+    return change.values(storage_uri=bindparam("new_uri"))
