@@ -81,11 +81,14 @@ def cleanup(run: Run, *, limit: int | None) -> None:
     metavar="SECONDS",
     help="Spare what is younger, which a write may be about to name. [86400, a day]",
 )
+@click.option(
+    "--compact", is_flag=True, help="Rewrite objects that many values shared and few still do."
+)
 @click.pass_obj
-def collect_garbage(run: Run, *, dry_run: bool, grace: float) -> None:
+def collect_garbage(run: Run, *, dry_run: bool, grace: float, compact: bool) -> None:
     """Delete payloads that nothing names: those scheduled, then what crashes have left."""
     with run.open() as memory:
-        answer = memory.gc(dry_run, grace=grace)
+        answer = memory.gc(dry_run, grace=grace, compact=compact)
     if "scheduled" in answer:
         verb = "would delete" if dry_run else "deleted"
         run.output.line(
@@ -93,6 +96,9 @@ def collect_garbage(run: Run, *, dry_run: bool, grace: float) -> None:
             f"payloads ({readable_size(answer['freed_bytes'])}); spared {answer['spared']:,}, "
             f"foreign {answer['foreign']:,}"
         )
+        if compact:
+            verb = "would rewrite" if dry_run else "rewrote"
+            run.output.line(f"{verb} {answer['compacted']:,} objects of which little was alive")
         for failure in answer["errors"]:
             run.output.warn(f"not deleted yet: {failure['key']}: {failure['error']}")
     require_success(answer)

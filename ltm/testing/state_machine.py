@@ -64,6 +64,9 @@ class MemoryMachine(ModelledMemory):
     Subclasses give :meth:`make_backend`.
     """
 
+    shares_objects = False
+    """Whether several payloads may be in one object."""
+
     # One key
 
     @rule(
@@ -280,12 +283,13 @@ class MemoryMachine(ModelledMemory):
         self.memory.payloads.write(path, b"stray")
         self.strays.add(path)
 
-    @rule(grace=st.sampled_from([0, None]), dry_run=st.booleans())
-    def gc(self, grace: float | None, dry_run: bool) -> None:
+    @rule(grace=st.sampled_from([0, None]), dry_run=st.booleans(), compact=st.booleans())
+    def gc(self, grace: float | None, dry_run: bool, compact: bool) -> None:
         """Collect garbage: all of it, or what is older than a day."""
         is_old = grace == 0 or self.clock() - self.start >= DAY
         before = self.files()
-        answer = self.memory.gc(dry_run) if grace is None else self.memory.gc(dry_run, grace=grace)
+        options = {} if grace is None else {"grace": grace}
+        answer = self.memory.gc(dry_run, compact=compact, **options)
         assert answer["success"], answer
         assert answer["scheduled"] == 0, "what a commit frees goes right after it"
         counted = answer["unreferenced"], answer["spared"], answer["foreign"]
@@ -294,7 +298,12 @@ class MemoryMachine(ModelledMemory):
         if is_old and not dry_run:
             before -= self.strays
             self.strays = set()
-        assert self.files() == before
+        if answer["compacted"] and not dry_run:
+            assert compact
+            assert self.shares_objects
+            assert len(self.files() - before) < answer["compacted"] == len(before - self.files())
+        else:
+            assert self.files() == before
 
     @rule(repair=st.booleans())
     def verify(self, repair: bool) -> None:
@@ -359,7 +368,7 @@ class MemoryMachine(ModelledMemory):
         files = self.files()
         named = self.memory.catalog.named_payloads(sorted(files))
         assert files == named | self.strays
-        if not self.snapshots:
+        if not self.snapshots and not self.shares_objects:
             assert len(named) == sum(entry.is_large for entry in self.rows.values())
 
     # Inside

@@ -35,6 +35,20 @@ class TestSQLiteMachine(SQLiteMachine.TestCase):
     settings = machine_settings
 
 
+class ParquetMachine(MemoryMachine):
+    shares_objects = True
+
+    def make_backend(self, directory: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
+        catalog = SQLiteCatalog(directory / "catalog.db", clock=clock)
+        options["payload_format"] = "parquet"
+        return DuckDBLTMBackend(catalog, f"{directory}/data", owns_catalog=True, **options)
+
+
+@pytest.mark.timeout(600)
+class TestParquetMachine(ParquetMachine.TestCase):
+    settings = machine_settings
+
+
 class PlantedCatalog(FailingCatalog):
     """Passes everything on to a SQL catalog, where subclasses do not plant a bug."""
 
