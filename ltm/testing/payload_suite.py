@@ -25,7 +25,7 @@ import pytest
 
 from ltm.clock import utc_now
 from ltm.errors import ClosedError, PayloadError, PayloadNotFoundError
-from ltm.payload.base import PayloadStore, is_payload_path, payload_path
+from ltm.payload.base import ByteRange, PayloadStore, is_payload_path, payload_path
 
 CHILD_SECONDS = 30
 """A forked child that has not ended after so many seconds is killed."""
@@ -66,6 +66,22 @@ class PayloadStoreSuite:
         content = os.urandom(byte_size)
         store.write("a/one", content)
         assert store.read("a/one") == content
+
+    def test_parts_of_an_object_are_read(self, store: PayloadStore) -> None:
+        content = bytes(range(256)) * 1_000
+        store.write("p/one", content)
+        store.write("p/two", b"\xfftwo")
+        for start, length in [(0, 1), (255, 3), (255_999, 1), (0, 256_000), (100_000, 70_000)]:
+            assert store.read_range("p/one", start, length) == content[start : start + length]
+        assert store.read_range("p/one", 7, 0) == b""
+        assert store.read_range("p/one", 255_990, 100) == content[-10:]
+        with pytest.raises(PayloadNotFoundError):
+            store.read_range("p/none", 0, 1)
+        ranges = [ByteRange("p/one", 5, 2), ByteRange("p/none", 1, 1), ByteRange("p/two")]
+        first, missing, last = store.read_ranges([*ranges])
+        assert (first, last) == (b"\x05\x06", b"\xfftwo")
+        assert isinstance(missing, PayloadNotFoundError)
+        assert store.read_ranges([ByteRange("p/two"), ByteRange("p/two", 1, 3)])[1] == b"two"
 
     def test_a_payload_path_is_a_path_of_the_store(self, store: PayloadStore) -> None:
         path = payload_path("default-1f/tenant", "ab" * 32, "sha256:" + "cd" * 32, "json")

@@ -102,6 +102,32 @@ class RequestSuite:
         prefix = memory.catalog.table().storage_prefix
         assert len([*memory.payloads.list(prefix)]) == 100
 
+    @pytest.mark.parametrize("payload_format", ["parquet", "duckdb"])
+    def test_a_batch_in_a_shared_object_costs_one_request(
+        self,
+        tmp_path: Path,
+        store: PayloadStore,
+        proxy: HTTPProxy,
+        payload_format: str,
+    ) -> None:
+        catalog = SQLiteCatalog(tmp_path / "catalog.db")
+        memory = DuckDBLTMBackend(
+            catalog, store=store, payload_format=payload_format, raise_errors=True
+        )
+        values = {key: [key, "x" * 10_000] for key in KEYS}
+        memory.store_batch(list(values.items()))
+        assert taken(proxy) == {self.upload: 1}
+        assert memory.retrieve_batch(KEYS)["results"] == values
+        assert taken(proxy) == {"GET": 1}
+        assert memory.retrieve("k042")["value"] == values["k042"]
+        assert taken(proxy) == {"GET": 1}
+        for key in KEYS[1:]:
+            memory.delete(key)
+        assert taken(proxy) == {}
+        memory.delete("k000")
+        assert taken(proxy) == {"DELETE": 1}
+        catalog.close()
+
     def test_an_entry_costs_one_request_for_each_verb(
         self, memory: DuckDBLTMBackend, proxy: HTTPProxy
     ) -> None:
