@@ -1,6 +1,6 @@
 """The choice between payload stores.
 
-What only stores on fsspec need is imported for them alone.
+What only stores on fsspec or in DuckDB need is imported for them alone.
 """
 
 from __future__ import annotations
@@ -30,17 +30,23 @@ def open_payload_store(
     """Return the payload store at *uri*, without I/O: a wrong address shows at the first operation.
 
     Args:
-        uri: A path or ``file://`` URL for a local directory, else a URL that fsspec knows.
-        storage_options: What the fsspec driver takes; of no use to a local directory.
+        uri: A path or ``file://`` URL for a local directory, or for one DuckDB file if it ends in
+            ``.duckdb``; else a URL that fsspec knows.
+        storage_options: What the fsspec driver takes; of no use to a local directory or file.
         max_workers: At most so many objects of all batches are under way at once; 1 or more.
-        timeout: Seconds that a call on one object may take, retries included; of no use to a local
-            directory.
+        timeout: Seconds that a call on one object may take, retries included, or that one on a
+            DuckDB file waits for other processes; of no use to a local directory.
 
     Raises:
         ValidationError: No driver is known for the protocol of *uri*, or an argument is not valid.
     """
     validate_timeout(timeout)
-    if split_uri(uri)[0] in LOCAL_PROTOCOLS:
+    protocol, rest = split_uri(uri)
+    if protocol in LOCAL_PROTOCOLS:
+        if rest.endswith(".duckdb"):
+            from ltm.payload.native import DuckDBFilePayloadStore
+
+            return DuckDBFilePayloadStore(uri, max_workers=max_workers, timeout=timeout)
         return LocalPayloadStore(uri, max_workers=max_workers)
     from ltm.payload.remote import FsspecPayloadStore
 

@@ -6,7 +6,7 @@ import random
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +145,37 @@ class FormatSuite:
         assert shared not in payloads_of(memory)
         assert memory.catalog.scheduled_deletions("", 10) == []
         expect_sound(memory, {"b": "inlined now", "c": value_of(7)})
+
+    def test_an_object_that_could_not_be_deleted_is_garbage_once(
+        self, memory: DuckDBLTMBackend, store: FailingPayloadStore
+    ) -> None:
+        memory.store_batch([(key, value_of(number)) for number, key in enumerate("abc")])
+        store.fail("delete")
+        delete_all(memory, "abc")
+        store.heal()
+        for dry_run in (True, False):
+            answer = memory.gc(dry_run, grace=0)
+            assert (answer["scheduled"], answer["unreferenced"]) == (1, 0)
+        assert payloads_of(memory) == []
+        assert memory.catalog.scheduled_deletions("", 10) == []
+
+    def test_a_value_that_a_rival_stored_first_leaves_its_neighbours(
+        self, memory: DuckDBLTMBackend, catalog: FailingCatalog, store: FailingPayloadStore
+    ) -> None:
+        rival = DuckDBLTMBackend(catalog, store=store, raise_errors=True)
+        values = {key: value_of(number) for number, key in enumerate("abc")}
+        raced = memory.catalog
+        write = raced.write
+
+        def write_late(changes: Any, now: datetime) -> Any:
+            rival.store("b", values["b"])
+            return write(changes, now)
+
+        raced.write = write_late  # type: ignore[method-assign] # only the moment is another
+        answer = memory.store_batch(list(values.items()))
+        assert (answer["stored"], answer["deduplicated"]) == (2, 1)
+        assert object_path(uri_of(memory, "b")) != object_path(uri_of(memory, "a"))
+        expect_sound(memory, values)
 
     def test_a_snapshot_keeps_what_it_sees(self, memory: DuckDBLTMBackend) -> None:
         memory.store_batch([(key, value_of(number)) for number, key in enumerate("abcd")])
