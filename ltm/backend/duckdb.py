@@ -21,6 +21,7 @@ from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
+from ltm.payload.codecs import Codec
 from ltm.payload.store import open_payload_store
 from ltm.payload.values import get_codec
 
@@ -104,7 +105,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             self._closing.append(store.close)
         if store.directory is not None:
             bound.use_directory(f"{store.directory}.search")
-        self._codec = get_codec(payload_format)
+        self._codec = _choose_codec(payload_format, store)
         self._inline_threshold = inline_threshold
         self._enable_fts = enable_fts
         self._verify_reads = verify_reads
@@ -205,3 +206,13 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             aftermath=aftermath,
             verify_reads=self._verify_reads,
         )
+
+
+def _choose_codec(payload_format: str, store: PayloadStore) -> Codec:
+    codec = get_codec(payload_format)
+    if not store.keeps_rows or codec.name == "json":
+        return codec
+    if codec.name != "duckdb":
+        message = f"payload_format: {store!r} keeps rows, so 'json' or 'duckdb', not {codec.name!r}"
+        raise ValidationError(message)
+    return get_codec("json")  # as the text that a row has

@@ -75,6 +75,8 @@ class PayloadStore(ABC):
 
     directory: str | None = None
     """The local directory in which payloads are; None where they are elsewhere."""
+    keeps_rows: bool = False
+    """Whether payloads are rows of a database already, so that a file format is of no use."""
 
     def __init__(self, root: str, *, max_workers: int = MAX_WORKERS) -> None:
         if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:

@@ -80,6 +80,8 @@ class DuckDBFilePayloadStore(PayloadStore):
         timeout: Seconds to wait for other processes that have the file open.
     """
 
+    keeps_rows = True
+
     def __init__(
         self,
         uri: str | os.PathLike[str],

@@ -11,6 +11,8 @@ import pytest
 from ltm import create_ltm_backend
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
+from ltm.errors import ValidationError
+from ltm.hashing import canonical_json
 from ltm.testing.backend_fixtures import LARGE, payloads_of
 from ltm.testing.backend_suite import BackendSuite
 from ltm.testing.clock import FakeClock
@@ -45,3 +47,16 @@ def test_what_is_remembered_can_be_asked_of_the_file_with_duckdb(tmp_path: Path,
         assert payloads_of(memory) == []
     names = {path.name.removeprefix("payloads.duckdb") for path in (tmp_path / "data").iterdir()}
     assert names <= {"", ".wal", ".lock", ".queue"}
+
+
+def test_the_formats_that_make_files_make_none_in_a_database(tmp_path: Path) -> None:
+    catalog = SQLiteCatalog(tmp_path / "catalog.db")
+    uri = f"{tmp_path}/payloads.duckdb"
+    with DuckDBLTMBackend(
+        catalog, uri, payload_format="duckdb", raise_errors=True, owns_catalog=True
+    ) as memory:
+        memory.store("k", LARGE)
+        (path,) = payloads_of(memory)
+        assert memory.payloads.read(path).decode() == canonical_json(LARGE)
+        with pytest.raises(ValidationError, match=r"^payload_format: .* not 'parquet'$"):
+            DuckDBLTMBackend(catalog, uri, payload_format="parquet")
