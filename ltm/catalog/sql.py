@@ -36,6 +36,7 @@ from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter, matches
 from ltm.sql.dialect import Gate
 from ltm.sql.execution import Row, Session
+from ltm.sql.payloads import PARTS_END
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _ABOVE_ALL_IDS = "g"
@@ -226,7 +227,7 @@ class SQLCatalog(Catalog):
         def use(session: Session) -> list[Row]:
             session.write_rows(statements.schedule_deletion, [row])
             found = session.rows(statements.select_deletable, one)
-            session.run(statements.forget_deletions, one)
+            session.run(statements.forget_deletions, {"uri": uri, "uri_end": uri + PARTS_END})
             return found
 
         found = self.database.write(use)
@@ -275,9 +276,10 @@ class SQLCatalog(Catalog):
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
         def forget(session: Session) -> None:
-            for chunk in in_chunks(sorted(uris)):
-                bound = {"uris": self.database.dialect.bind_list(chunk)}
-                session.run(self.database.statements.forget_deletions, bound)
+            session.run_many(
+                self.database.statements.forget_deletions,
+                [{"uri": uri, "uri_end": uri + PARTS_END} for uri in sorted(uris)],
+            )
 
         self.database.write(forget)
 

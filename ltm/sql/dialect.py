@@ -135,10 +135,10 @@ class SQLDialect(ABC):
         """Return *value* up to the first *mark*; all of it where there is none."""
 
     @abstractmethod
-    def is_between(
-        self, uri: ColumnElement[str], lower: ColumnElement[str], upper: ColumnElement[str]
-    ) -> ColumnElement[bool]:
-        """Return whether an indexed *uri*, byte by byte, is at least *lower* and below *upper*."""
+    def first_from(
+        self, column: ColumnElement[str], lower: ColumnElement[str]
+    ) -> ColumnElement[str]:
+        """Return the first value of an indexed *column*, byte by byte, from *lower* on, or NULL."""
 
     @abstractmethod
     def begin_now(self, connection: Connection) -> None:

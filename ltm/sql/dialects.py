@@ -24,6 +24,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
+    collate,
     column,
     exists,
     func,
@@ -34,6 +35,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.sql.expression import UnaryExpression
+from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeEngine
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
@@ -140,10 +143,10 @@ class SQLiteDialect(SQLDialect):
     def before(self, value: ColumnElement[str], mark: str) -> ColumnElement[str]:
         return func.substr(value, 1, func.instr(value + mark, mark) - 1)
 
-    def is_between(
-        self, uri: ColumnElement[str], lower: ColumnElement[str], upper: ColumnElement[str]
-    ) -> ColumnElement[bool]:
-        return and_(uri >= lower, uri < upper)
+    def first_from(
+        self, column: ColumnElement[str], lower: ColumnElement[str]
+    ) -> ColumnElement[str]:
+        return select(column).where(column >= lower).order_by(column).limit(1).scalar_subquery()
 
     def begin_now(self, connection: Connection) -> None:
         # An engine that was handed in leaves it to the driver to begin, which does so too late.
@@ -258,12 +261,14 @@ class PostgreSQLDialect(SQLDialect):
     def before(self, value: ColumnElement[str], mark: str) -> ColumnElement[str]:
         return func.split_part(value, mark, 1)
 
-    def is_between(
-        self, uri: ColumnElement[str], lower: ColumnElement[str], upper: ColumnElement[str]
-    ) -> ColumnElement[bool]:
-        # The operators of the index's class: those of the column's collation are in another order.
-        at_least, below = (uri.bool_op(name, precedence=10) for name in ("~>=~", "~<~"))
-        return and_(at_least(lower), below(upper))
+    def first_from(
+        self, column: ColumnElement[str], lower: ColumnElement[str]
+    ) -> ColumnElement[str]:
+        # By the operators of the index's class: those of the column's collation order differently.
+        ascending: ColumnElement[str] = UnaryExpression(column, modifier=custom_op("USING ~<~"))
+        is_from = column.bool_op("~>=~")(collate(lower, "default"))  # else it is not of the index
+        found = select(column).where(is_from).order_by(ascending).limit(1)
+        return collate(found.scalar_subquery(), "C")
 
     def begin_now(self, connection: Connection) -> None:
         # The driver begins with the first statement, which is soon enough; but in this mode never.

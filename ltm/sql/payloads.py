@@ -13,10 +13,10 @@ from sqlalchemy import (
     Delete,
     Select,
     Update,
-    and_,
     bindparam,
     delete,
-    exists,
+    false,
+    func,
     or_,
     select,
     update,
@@ -27,6 +27,9 @@ from sqlalchemy.sql.dml import Insert
 from ltm.sql.clauses import DELETIONS, ENTRIES, VERSIONS
 from ltm.sql.dialect import LIMIT, SQLDialect
 from ltm.sql.execution import CompiledOnce
+
+PARTS_END = "$"
+"""What follows ``#``: the locations of an object and its parts are below its path and this."""
 
 _URI = DELETIONS.c.storage_uri
 
@@ -70,10 +73,8 @@ class PayloadStatements:
 
     @CompiledOnce
     def forget_deletions(self) -> Delete:
-        """Strike the objects ``uris`` off the schedule, and all their parts."""
-        whole, scheduled = self.dialect.items("uris"), DELETIONS.alias()
-        is_part = and_(scheduled.c.storage_uri >= whole, scheduled.c.storage_uri < whole + "$")
-        return delete(DELETIONS).where(_URI.in_(select(scheduled.c.storage_uri).where(is_part)))
+        """Strike an object, from ``uri`` up to ``uri_end``, off the schedule with all its parts."""
+        return delete(DELETIONS).where(bindparam("uri") <= _URI, bindparam("uri_end") > _URI)
 
     @CompiledOnce
     def move_entry_payload(self) -> Update:
@@ -86,12 +87,9 @@ class PayloadStatements:
         return _move(VERSIONS)
 
     def _is_named(self, uri: ColumnElement[str]) -> ColumnElement[bool]:
-        return or_(
-            *(
-                exists().where(self.dialect.is_between(of.c.storage_uri, uri, uri + "$"))
-                for of in (ENTRIES, VERSIONS)
-            )
-        )
+        # Asked whether there is one in between, PostgreSQL expects so many that it reads the table.
+        following = (self.dialect.first_from(of.c.storage_uri, uri) for of in (ENTRIES, VERSIONS))
+        return or_(*(func.coalesce(each < uri + PARTS_END, false()) for each in following))
 
 
 def _move(table: Any) -> Update:
