@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ltm.legacy import migrate_sqlite_backend as migrate_sqlite_backend
     from ltm.transfer import copy_memory as copy_memory
     from ltm.transfer import export_bundle as export_bundle
+    from ltm.transfer import export_dataset as export_dataset
     from ltm.transfer import import_bundle as import_bundle
 
 _HOMES = {
@@ -72,6 +73,7 @@ _HOMES = {
     "migrate_sqlite_backend": "ltm.legacy",
     "copy_memory": "ltm.transfer",
     "export_bundle": "ltm.transfer",
+    "export_dataset": "ltm.transfer",
     "import_bundle": "ltm.transfer",
 }
 

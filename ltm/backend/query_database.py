@@ -9,7 +9,6 @@ isn't built in; the first statement that is the caller's finds all this locked.
 from __future__ import annotations
 
 import json
-import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, Tree, require_harmless
 from ltm.duckdb_forks import has_inherited
+from ltm.duckdb_memory import SETTINGS, THREADS
 from ltm.errors import LTMError, MissingDependencyError, ValidationError
 from ltm.keys import require_storable
 
@@ -33,18 +33,6 @@ _PACKAGES = ("duckdb", "sqlalchemy", "duckdb_engine", "pyarrow", "pytz")
 
 MEMORY_LIMIT = "1GiB"
 """What DuckDB uses of memory for one statement; what needs more goes through temporary files."""
-
-MAX_THREADS = 4
-
-_SETTINGS = {
-    "allow_community_extensions": "false",
-    "allow_persistent_secrets": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-    "temp_directory": "",
-    "threads": str(min(MAX_THREADS, os.cpu_count() or 1)),
-}
 
 _TABLES = {
     ENTRIES: {
@@ -233,7 +221,7 @@ def _engine() -> Engine:
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
-    settings = {"config": _SETTINGS}
+    settings = {"config": SETTINGS | THREADS}
     with _usable_default_connection():
         return create_engine("duckdb:///:memory:", poolclass=NullPool, connect_args=settings)
 

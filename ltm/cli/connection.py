@@ -175,10 +175,11 @@ def _storage(uri: str, configured: StorageSettings) -> StorageSettings:
     from msgspec import structs
 
     # The options of one kind of store mean nothing, or something else, to another.
-    is_same_kind = _protocol(uri) == _protocol(configured.uri)
+    is_same_kind = protocol_of(uri) == protocol_of(configured.uri)
     options = configured.options if is_same_kind else {}
     return structs.replace(configured, uri=uri, options=options)
 
 
-def _protocol(uri: str) -> str:
+def protocol_of(uri: str) -> str:
+    """Return the protocol of a storage URI, ``""`` for a plain path."""
     return uri.partition("://")[0] if "://" in uri else ""

@@ -8,20 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ltm.duckdb_forks import in_duckdb
+from ltm.duckdb_memory import connect, quote
 from ltm.entry import metadata_text
 from ltm.errors import IntegrityError, MissingDependencyError
 from ltm.payload.codecs import Codec, Encoded, Record
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    "allow_community_extensions": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "temp_directory": "",
-    "threads": "1",
-}
 
 # Texts, for DuckDB's own JSON refuses lone surrogates, which JSON may have.
 _CREATE = """
@@ -102,12 +95,7 @@ def _temporary_path() -> Iterator[str]:
 @contextmanager
 def _attached(path: str, options: str) -> Iterator[DuckDBPyConnection]:
     """Attach the file at *path* as ``base``; after the block all is in the file."""
-    try:
-        import duckdb
-    except ImportError as error:
-        raise MissingDependencyError("duckdb", "duckdb") from error
-    quoted = path.replace("'", "''")
-    with in_duckdb(), duckdb.connect(":memory:", config=_SETTINGS) as connection:
-        connection.execute(f"ATTACH '{quoted}' AS base (TYPE duckdb, {options})")
+    with in_duckdb(), connect("duckdb", {"threads": 1}) as connection:
+        connection.execute(f"ATTACH {quote(path)} AS base (TYPE duckdb, {options})")
         yield connection
         connection.execute("DETACH base")

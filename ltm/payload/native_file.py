@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
+from ltm.duckdb_memory import Setting, connect, quote
+
 if sys.platform == "win32":
     import msvcrt
 else:
@@ -35,11 +37,8 @@ COMMITS_PER_CHECKPOINT = 64
 POLL_SECONDS = 0.002
 _SLICE_SECONDS = 0.5
 
-_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
+_SETTINGS: dict[str, Setting] = {
     "checkpoint_threshold": "1TB",  # when to checkpoint is decided here
-    "temp_directory": "",
     "threads": 1,
 }
 
@@ -254,14 +253,11 @@ def _unlock(descriptor: int) -> None:
 
 
 def _connect(path: str) -> DuckDBPyConnection:
-    import duckdb
-
-    connection = duckdb.connect(":memory:", config=_SETTINGS)
+    connection = connect("duckdb", _SETTINGS)
     try:
         connection.execute("PRAGMA disable_checkpoint_on_shutdown")
-        name = path.replace("'", "''")
         # What a checkpoint writes anew is whole groups of rows; these are the smallest there are.
-        connection.execute(f"ATTACH '{name}' AS store (TYPE duckdb, ROW_GROUP_SIZE 2048)")
+        connection.execute(f"ATTACH {quote(path)} AS store (TYPE duckdb, ROW_GROUP_SIZE 2048)")
     except BaseException:
         connection.close()
         raise

@@ -1,0 +1,225 @@
+"""Datasets that DuckDB writes: one database file, or a DuckLake.
+
+DuckDB works on the files of the workspace, and is shut off from all others and from the network
+before it is given any entry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ltm.duckdb_forks import in_duckdb
+from ltm.duckdb_memory import THREADS, connect, load_extension, quote
+from ltm.errors import IntegrityError, LTMError, PayloadError
+from ltm.transfer.dataset_parquet import write_parquet
+from ltm.transfer.dataset_rows import COLUMNS, EXTRA, DatasetPage, DatasetRow, to_arrow
+from ltm.transfer.destination import Destination
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+TABLE = "entries"
+
+CATALOG = "catalog.ducklake"
+DATA = "data"
+"""The directory of a DuckLake's Parquet files, beside its catalog."""
+
+MEMORY_LIMIT = 2**30
+"""Bytes of memory that DuckDB uses; what needs more goes through temporary files."""
+
+VECTOR_ROWS = 2_048
+"""So many rows DuckDB works on at once; all their values have to be in memory."""
+
+_DIRECTORY = f"{DATA}/main/{TABLE}"
+"""Where DuckLake itself puts the files of a table in its first schema."""
+
+BATCH_ROWS = 50_000
+BATCH_BYTES = 32 * 2**20
+"""What rows take in memory that are inserted together."""
+
+_BATCH = "_batch"
+_METADATA = "__ducklake_metadata_lake"
+"""The name that DuckLake attaches the catalog of ``lake`` under."""
+
+
+def write_duckdb(pages: Iterable[DatasetPage], place: Destination) -> int:
+    """Write *pages* as a DuckDB file to *place*, and return how many rows there are."""
+    name = f"{TABLE}.duckdb"
+    with in_duckdb(), _connection(place, lake=False) as connection:
+        connection.execute(f"ATTACH {quote(os.path.join(place.workspace, name))} AS base")
+        # Once, at the end: each one would write values anew that are there already.
+        connection.execute("SET checkpoint_threshold = '1000TB'")
+        _shut_off(connection, place)
+        connection.execute(f"CREATE TABLE base.{TABLE} ({_columns()})")
+        total = 0
+        room = _Room(connection)
+        for batch in _batches(pages):
+            room.make(batch)
+            connection.register(_BATCH, to_arrow(batch))
+            connection.execute(f"INSERT INTO base.{TABLE} FROM {_BATCH}")
+            connection.unregister(_BATCH)
+            total += len(batch)
+        connection.execute("CHECKPOINT base")
+        ((found,),) = _ask(connection, f"SELECT count(*) FROM base.{TABLE}")  # noqa: S608
+        _require_total(found, total)
+        connection.execute("DETACH base")
+    place.add(name, total)
+    return total
+
+
+def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
+    """Write *pages* as a DuckLake to *place*, and return how many rows there are.
+
+    Its Parquet files are written like those of any dataset, and made known to its catalog.
+    """
+    with in_duckdb(), _connection(place, lake=True) as connection:
+        catalog = os.path.join(place.workspace, CATALOG)
+        data = os.path.join(place.workspace, DATA)
+        os.mkdir(data)
+        connection.execute(
+            f"ATTACH {quote(f'ducklake:{catalog}')} AS lake "
+            f"(DATA_PATH {quote(f'{data}/')}, DATA_INLINING_ROW_LIMIT 0)"
+        )
+        _shut_off(connection, place)
+
+        def add_file(path: str, rows: int) -> None:
+            # Before it is handed over: an uploaded file isn't there any more.
+            location = os.path.join(place.workspace, *path.split("/"))
+            connection.execute(f"CALL ducklake_add_data_files('lake', '{TABLE}', $1)", (location,))
+            place.add(path, rows)
+
+        connection.execute("BEGIN")
+        connection.execute(f"CREATE TABLE lake.{TABLE} ({_columns()})")
+        total = write_parquet(
+            pages, place.workspace, lambda _: _DIRECTORY, add_file, empty_directory=None
+        )
+        connection.execute("COMMIT")
+        _require_found(connection, total)
+        # Not relative: that would be to the working directory of whoever reads it.
+        connection.execute(
+            f"UPDATE {_METADATA}.ducklake_metadata SET value = $1 WHERE key = 'data_path'",  # noqa: S608
+            (f"{place.shown}/{DATA}/",),
+        )
+        connection.execute("DETACH lake")
+    place.add(CATALOG, None)
+    return total
+
+
+@contextmanager
+def _connection(place: Destination, *, lake: bool) -> Iterator[DuckDBPyConnection]:
+    """Give a database in memory, with *lake* one that has the extension."""
+    with _translated(place), connect(EXTRA, THREADS) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}B'")
+        if lake:
+            load_extension(connection, "ducklake", EXTRA)
+        yield connection
+
+
+def require_ducklake() -> None:
+    """Do nothing, if DuckDB's extension ducklake can be loaded.
+
+    Raises:
+        MissingDependencyError: It is not installed for this version of DuckDB.
+    """
+    with in_duckdb(), connect(EXTRA) as connection:
+        load_extension(connection, "ducklake", EXTRA)
+
+
+def _shut_off(connection: DuckDBPyConnection, place: Destination) -> None:
+    """Leave *connection* the files of *place*, and nothing else."""
+    connection.execute("SET temp_directory = $1", (os.path.join(place.scratch, "spilled"),))
+    allowed = ", ".join(quote(f"{each}/") for each in (place.workspace, place.scratch))
+    connection.execute(f"SET allowed_directories = [{allowed}]")
+    connection.execute("SET enable_external_access = false")
+
+
+class _Room:
+    """Gives DuckDB more memory where values are so large that a vector of them needs it."""
+
+    def __init__(self, connection: DuckDBPyConnection) -> None:
+        self._connection = connection
+        self._limit = MEMORY_LIMIT
+        self._rows = 0
+        self._weight = 0
+
+    def make(self, rows: Sequence[DatasetRow]) -> None:
+        """Allow for *rows*, which come next."""
+        needed = 0
+        for row in rows:
+            if self._rows % VECTOR_ROWS == 0:
+                self._weight = 0
+            self._rows += 1
+            self._weight += row.weight
+            needed = max(needed, self._weight)
+        # Measured: 1.0 times a vector is too little where it is all there is, 1.5 times enough.
+        limit = MEMORY_LIMIT // 2 + needed * 3 // 2
+        if limit > self._limit:
+            self._limit = limit
+            self._connection.execute(f"SET memory_limit = '{limit}B'")
+
+
+def _batches(pages: Iterable[DatasetPage]) -> Iterator[list[DatasetRow]]:
+    batch: list[DatasetRow] = []
+    weight = 0
+    for page in pages:
+        batch += page.rows
+        weight += sum(row.weight for row in page.rows)
+        if len(batch) >= BATCH_ROWS or weight >= BATCH_BYTES:
+            yield batch
+            batch, weight = [], 0
+    if batch:
+        yield batch
+
+
+def _columns() -> str:
+    return ", ".join(
+        f"{name} {kind}{'' if name == 'expires_at' else ' NOT NULL'}"
+        for name, kind in COLUMNS.items()
+    )
+
+
+def _require_total(found: int, total: int) -> None:
+    if found != total:
+        raise IntegrityError(f"dataset: expected {total} rows, DuckDB has {found}")
+
+
+def _require_found(connection: DuckDBPyConnection, total: int) -> None:
+    """Do nothing, if the catalog has *total* rows in files relative to its data path.
+
+    Raises:
+        IntegrityError: It has more or fewer.
+        LTMError: Its files would not be found at their destination.
+    """
+    connection.execute(f"USE {_METADATA}")
+    ((found,),) = _ask(connection, "SELECT coalesce(sum(record_count), 0) FROM ducklake_data_file")
+    _require_total(found, total)
+    for table in ("ducklake_schema", "ducklake_table", "ducklake_data_file"):
+        ((others,),) = _ask(connection, f"SELECT count(*) FROM {table} WHERE NOT path_is_relative")  # noqa: S608
+        if others:
+            raise LTMError(f"dataset: DuckLake has a path in {table} that is not relative")
+    connection.execute("USE memory")
+
+
+def _ask(connection: DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
+    return connection.execute(sql).fetchall()
+
+
+@contextmanager
+def _translated(place: Destination) -> Iterator[None]:
+    """Raise what DuckDB raises as our own, with its words."""
+    import duckdb
+
+    try:
+        yield
+    except (duckdb.IOException, duckdb.TransactionException, duckdb.FatalException) as error:
+        # Where a commit can't be written it is the transaction that fails, and then all else.
+        raise PayloadError(f"dataset {place.shown!r}: {error}") from error
+    except (duckdb.Error, RuntimeError) as error:
+        if str(error) == "Query interrupted":
+            # This is how it passes on Ctrl-C.
+            raise KeyboardInterrupt from error
+        raise LTMError(f"dataset {place.shown!r}: {error}") from error
