@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from conftest import Runner
 
 
 @pytest.fixture(autouse=True)
-def _memory(ltm: Runner) -> None:
+def _memory(ltm: Any) -> None:
     ltm("store", "note/1", '{"n": 1, "text": "é"}', "--metadata", '{"type": "note", "score": 4}')
     ltm("store", "note/2", '"plain\\ttext"', "--metadata", '{"type": "note", "score": 2}')
     ltm("snapshot", "create", "then")
     ltm("rm", "note/2")
 
 
-def test_a_pipe_gets_lines_with_tabs(ltm: Runner) -> None:
+def test_a_pipe_gets_lines_with_tabs(ltm: Any) -> None:
     result = ltm("query", "SELECT key, value, byte_size, expires_at FROM entries")
     assert result.out == 'note/1\t{"n": 1, "text": "é"}\t26\tnull\n'
     assert (result.status, result.err) == (0, "")
 
 
-def test_a_terminal_gets_a_table(ltm: Runner) -> None:
+def test_a_terminal_gets_a_table(ltm: Any) -> None:
     lines = ltm("query", "SELECT key, 1 AS one FROM entries", is_terminal=True).out.splitlines()
     assert [line.split() for line in lines] == [["key", "one"], ["note/1", "1"]]
 
 
-def test_no_rows_are_no_lines(ltm: Runner) -> None:
+def test_no_rows_are_no_lines(ltm: Any) -> None:
     for is_terminal in (False, True):
         result = ltm("query", "SELECT key FROM entries WHERE false", is_terminal=is_terminal)
         assert (result.status, result.out, result.err) == (0, "", "")
 
 
-def test_a_machine_gets_a_document_for_each_row(ltm: Runner) -> None:
+def test_a_machine_gets_a_document_for_each_row(ltm: Any) -> None:
     sql = "SELECT key, value, metadata FROM entries ORDER BY key"
     assert ltm("query", sql, "--json", "--snapshot", "then").documents == [
         {
@@ -43,7 +44,7 @@ def test_a_machine_gets_a_document_for_each_row(ltm: Runner) -> None:
     ]
 
 
-def test_what_json_does_not_have_is_a_text(ltm: Runner) -> None:
+def test_what_json_does_not_have_is_a_text(ltm: Any) -> None:
     sql = (
         "SELECT DATE '2024-02-29' AS d, 1.50 AS n, 'inf'::DOUBLE AS i, '\\x01'::BLOB AS b,"
         " INTERVAL 1 DAY AS s, MAP {1: DATE '2024-01-01'} AS m, [TIME '12:00'] AS l,"
@@ -75,7 +76,7 @@ def test_what_json_does_not_have_is_a_text(ltm: Runner) -> None:
     ],
 )
 def test_a_failure_has_a_status_by_its_kind(
-    ltm: Runner, arguments: list[str], status: int, kind: str
+    ltm: Any, arguments: list[str], status: int, kind: str
 ) -> None:
     result = ltm("query", *arguments, "--json")
     assert (result.status, result.document["error_type"]) == (status, kind)
@@ -83,6 +84,6 @@ def test_a_failure_has_a_status_by_its_kind(
     assert len(result.err.splitlines()) == 1
 
 
-def test_a_catalog_out_of_reach_is_told(ltm: Runner) -> None:
+def test_a_catalog_out_of_reach_is_told(ltm: Any) -> None:
     result = ltm("--catalog", "postgresql://nobody@127.0.0.1:1/x", "query", "FROM entries")
     assert result.status == 4
