@@ -120,7 +120,8 @@ class FsspecPayloadStore(PayloadStore):
             # An attempt whose answer was lost may have created the object all the same. The path
             # is nobody else's, so equal bytes are ours.
             was_only = was_first and not connection.repeats
-            if was_only or self._ask(connection, deadline, "cat_file", location) != content:
+            # As bytes: what is large may be given as a mapped file, which equals none.
+            if was_only or self._ask(connection, deadline, "cat_file", location) != bytes(content):
                 raise taken
 
         self._run("write", path, create)
