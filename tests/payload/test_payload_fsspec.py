@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
 import fsspec
 import pytest
@@ -99,6 +101,14 @@ def test_a_retried_write_does_not_take_the_object_of_another_for_its_own(
     with pytest.raises(PayloadError, match="the name is taken"):
         unreliable.store.write("a/one", b"mine")
     assert unreliable.store.read("a/one") == b"other"
+
+
+def test_a_write_of_a_mapped_file_whose_answer_was_lost_is_done(unreliable: Unreliable) -> None:
+    with mmap.mmap(-1, 7) as mapped:
+        mapped.write(b"content")
+        unreliable.lost_answers[:] = [ConnectionResetError("reset")]
+        unreliable.store.write("a/one", cast(bytes, mapped))
+    assert unreliable.store.read("a/one") == b"content"
 
 
 def test_a_delete_whose_answer_was_lost_is_done(unreliable: Unreliable) -> None:

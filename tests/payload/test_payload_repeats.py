@@ -6,11 +6,8 @@ finds the object of the first.
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
-from typing import cast
 
 import pytest
 
@@ -42,20 +39,3 @@ def test_a_create_whose_answer_breaks_off_is_done(
             with pytest.raises(PayloadError, match="taken"):
                 store.write(path, path.encode())
         assert len([*store.list("a")]) == 1 + len(DELIVERED)
-
-
-def test_a_mapped_file_whose_answer_is_lost_is_our_own(
-    s3_place: ObjectPlace, make_http_proxy: Callable[[ObjectPlace], HTTPProxy], tmp_path: Path
-) -> None:
-    proxy = make_http_proxy(s3_place)
-    there = s3_place.through(proxy)
-    (tmp_path / "file").write_bytes(b"content" * 1_000)
-    with (
-        closing(open_payload_store(there.uri, storage_options=there.options)) as store,
-        (tmp_path / "file").open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-    ):
-        store.write("a/warm", b"")
-        proxy.cut_after(0)
-        store.write("a/one", cast(bytes, mapped))
-        assert store.read("a/one") == b"content" * 1_000
