@@ -132,18 +132,20 @@ class ValueReader:
                 replaced.append(current)
         return replaced
 
-    def _attempt(self, row: EntryRow, text: str | None, uri: str | None = None) -> ReadEntry:
+    def _attempt(self, row: EntryRow, text: object, uri: str | None = None) -> ReadEntry:
         try:
             return ReadEntry(row, self._parse(row, text, uri))
         except LTMError as error:
             return ReadEntry(row, None, error)
 
-    def _parse(self, row: EntryRow, text: str | None, uri: str | None) -> JSONValue:
+    def _parse(self, row: EntryRow, text: object, uri: str | None) -> JSONValue:
         if text is None:
             raise PayloadNotFoundError(f"entry {row.key!r} is tracked without a value")
         where = f"entry {row.key!r}"
         if uri is not None:
             where = f"{where} in {self._store.uri(uri)}"
+        if not isinstance(text, str):  # SQLite keeps what it is given, whatever the column's type
+            raise IntegrityError(f"{where}: is not text")
         if self._verify:
             return parse_verified(text, row.content_hash, where=where)
         return parse(text, where=where)

@@ -50,6 +50,7 @@ def every_call(catalog: Catalog) -> dict[CatalogOperation, Callable[[], object]]
         "forget_deletions": lambda: catalog.forget_deletions(["a"]),
         "scheduled_deletions": lambda: catalog.scheduled_deletions("", 10),
         "probe": lambda: catalog.probe(now),
+        "move_payloads": lambda: catalog.move_payloads({"a": "b"}, now),
         "named_payloads": lambda: catalog.named_payloads(["a"]),
         "indexed": lambda: catalog.indexed([]),
         "index_again": lambda: catalog.index_again([]),
