@@ -100,6 +100,17 @@ class FailingPayloadStore(PayloadStore):
         return PayloadError(self.failure_message(operation, path, "failed on command"))
 
 
+class WatchedPayloadStore(FailingPayloadStore):
+    """Calls ``before_read`` before it reads a payload."""
+
+    def before_read(self) -> None:
+        """Do nothing, unless a test sets something else."""
+
+    def read(self, path: str) -> bytes:
+        self.before_read()
+        return super().read(path)
+
+
 class _Fault(NamedTuple):
     times: int | None
     after_effect: bool

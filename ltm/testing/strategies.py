@@ -9,6 +9,25 @@ from hypothesis import strategies as st
 
 from ltm.entry import EXPIRY_NAMES, JSONValue
 
+AWKWARD: dict[str, Any] = {
+    "a/none": None,
+    "a/false": False,
+    "a/int": 1,
+    "a/float": 1.0,
+    "a/minus-zero": -0.0,
+    "a/huge": 2**80,
+    "a/1e16": 1e16,
+    "a/tiny": 5e-324,
+    "a/empty": "",
+    "a/nul": "a\0b",
+    "a/surrogate": "\ud800 alone",
+    "a/object": {"": {}, "__x__": [[], {"é": "日本\u2028"}]},
+    "a/large": {"text": "A value that goes to a payload. " * 100, "minus": -0.0},
+    "a/deep": [[[[[[1.0]]]]]],
+    "z/日本": "last",
+}
+"""Values, by a key for each, of which some store or format has lost a part."""
+
 _SURROGATE_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 json_text = st.text(st.characters()).filter(lambda text: not _SURROGATE_PAIR.search(text))

@@ -17,25 +17,12 @@ from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.hashing import canonical_json
 from ltm.payload.store import open_payload_store
-from ltm.testing.payload_faults import FailingPayloadStore
+from ltm.testing.payload_faults import WatchedPayloadStore
+from ltm.testing.strategies import AWKWARD
 
-VALUES: dict[str, Any] = {
-    "a/none": None,
-    "a/false": False,
-    "a/int": 1,
-    "a/float": 1.0,
-    "a/minus-zero": -0.0,
-    "a/huge": 2**80,
-    "a/1e16": 1e16,
-    "a/tiny": 5e-324,
-    "a/empty": "",
-    "a/nul": "a\0b",
-    "a/surrogate": "\ud800 alone",
-    "a/object": {"": {}, "__x__": [[], {"é": "日本\u2028"}]},
-    "a/large": {"text": "A value that goes to a payload. " * 100, "minus": -0.0},
+VALUES: dict[str, Any] = AWKWARD | {
     "a/large surrogate": ["\udfff"] * 500,
     "a/large text": "日本\0" * 1000,
-    "a/deep": [[[[[[1.0]]]]]],
     "a'b\"c\\d%e?f#g": "odd characters in a key",
     "new\nline\ttab": "control characters in a key",
     "x" * 1024: "a long key",
@@ -82,17 +69,6 @@ class Row(NamedTuple):
     updated_at: datetime
 
 
-class WatchedStore(FailingPayloadStore):
-    """Calls ``before_read`` before it reads a payload."""
-
-    def before_read(self) -> None:
-        """Do nothing, unless a test sets something else."""
-
-    def read(self, path: str) -> bytes:
-        self.before_read()
-        return super().read(path)
-
-
 class Place:
     """A memory in a directory, and room for its datasets."""
 
@@ -100,7 +76,7 @@ class Place:
         self.directory = directory
         self.catalog = SQLiteCatalog(str(directory / "catalog.db"), clock=clock)
         self._payloads = open_payload_store(str(directory / "payloads"))
-        self.store = WatchedStore(self._payloads)
+        self.store = WatchedPayloadStore(self._payloads)
         self.memory = DuckDBLTMBackend(self.catalog, store=self.store, raise_errors=True, **options)
         self.out = directory / "out"
         self.out.mkdir()

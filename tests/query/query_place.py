@@ -13,7 +13,7 @@ from ltm.clock import Clock
 from ltm.entry import EntryRow
 from ltm.payload.store import open_payload_store
 from ltm.search.filters import Filter
-from ltm.testing.payload_faults import FailingPayloadStore
+from ltm.testing.payload_faults import WatchedPayloadStore
 
 LARGE = "A large value that goes to a payload object. " * 40
 
@@ -43,17 +43,6 @@ class CountingCatalog(SQLiteCatalog):
         return found
 
 
-class WatchedStore(FailingPayloadStore):
-    """Calls ``before_read`` before it reads a payload."""
-
-    def before_read(self) -> None:
-        """Do nothing, unless a test sets something else."""
-
-    def read(self, path: str) -> bytes:
-        self.before_read()
-        return super().read(path)
-
-
 class CountedMemory:
     """A memory, its catalog and its payload store.
 
@@ -65,7 +54,7 @@ class CountedMemory:
     def __init__(self, directory: Path, clock: Clock, **options: Any) -> None:
         self._catalog = CountingCatalog(directory / "catalog.db", clock=clock)
         self._payloads = open_payload_store(str(directory / "data"))
-        self.store = WatchedStore(self._payloads)
+        self.store = WatchedPayloadStore(self._payloads)
         self.memory = DuckDBLTMBackend(
             self._catalog, store=self.store, clock=clock, raise_errors=True, **options
         )

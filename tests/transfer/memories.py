@@ -12,24 +12,7 @@ from typing import Any
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.entry import EntryRow
-
-AWKWARD = {
-    "a/none": None,
-    "a/false": False,
-    "a/int": 1,
-    "a/float": 1.0,
-    "a/minus-zero": -0.0,
-    "a/huge": 2**80,
-    "a/1e16": 1e16,
-    "a/tiny": 5e-324,
-    "a/empty": "",
-    "a/nul": "a\0b",
-    "a/surrogate": "\ud800 alone",
-    "a/object": {"": {}, "__x__": [[], {"é": "日本\u2028"}]},
-    "a/large": {"text": "A value that goes to a payload. " * 100, "minus": -0.0},
-    "a/deep": [[[[[[1.0]]]]]],
-    "z/日本": "last",
-}
+from ltm.testing.strategies import AWKWARD
 
 
 class Memory:
