@@ -40,9 +40,7 @@ from ltm.catalog.firestore_indexes import read_indexed
 from ltm.catalog.firestore_payloads import (
     deletable_uris,
     forget_objects,
-    move_uris,
-    named_in_part,
-    named_uris,
+    named_payloads,
     scheduled_under,
 )
 from ltm.catalog.firestore_search import WordIndex, default_directory, read_found
@@ -314,22 +312,14 @@ class FirestoreCatalog(Catalog):
         return deletable_uris(self.documents.look(), self.documents.collections, uris)
 
     def named_payloads(self, uris: Sequence[str]) -> set[str]:
-        session, collections = self.documents.look(), self.documents.collections
-        named = named_uris(session, collections, uris)
-        return named | named_in_part(session, collections, uris)
+        return named_payloads(self.documents.look(), self.documents.collections, uris)
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
         collections = self.documents.collections
         self.documents.write([], lambda session: forget_objects(session, collections, uris))
 
     def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
-        def move(session: Session) -> None:
-            move_uris(session, self.documents.collections, moves)
-            steps = self.steps(session, now)
-            for uri in moves:
-                steps.schedule(uri)
-
-        self.documents.write([], move)
+        self.documents.write([], lambda session: self.steps(session, now).move(moves))
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import payload_id, place_fields
+from ltm.catalog.documents import payload_id
 from ltm.catalog.firestore_session import Collections, Session
 from ltm.keys import prefix_upper_bound
 from ltm.locations import object_path
@@ -29,12 +29,17 @@ def in_choices(values: Sequence[T]) -> Iterator[list[T]]:
 def named_uris(session: Session, collections: Collections, uris: Sequence[str]) -> set[str]:
     """Return those *uris* that an entry, expired or not, or a version names as they are."""
     named: set[str] = set()
-    for found in _naming(session, collections, uris):
+    for found in naming(session, collections, uris):
         named.add(str(found.fields["storage_uri"]))
     return named
 
 
-def named_in_part(session: Session, collections: Collections, uris: Sequence[str]) -> set[str]:
+def named_payloads(session: Session, collections: Collections, uris: Sequence[str]) -> set[str]:
+    """Return those *uris* that an entry, expired or not, or a version names, whole or in part."""
+    return named_uris(session, collections, uris) | _named_in_part(session, collections, uris)
+
+
+def _named_in_part(session: Session, collections: Collections, uris: Sequence[str]) -> set[str]:
     """Return those *uris* that are objects of which an entry or a version names a part.
 
     One query for each of them, and one for every 30 others that might be.
@@ -57,14 +62,7 @@ def named_in_part(session: Session, collections: Collections, uris: Sequence[str
     return named
 
 
-def move_uris(session: Session, collections: Collections, moves: Mapping[str, str]) -> None:
-    """Let what names an old location of *moves* name the new one."""
-    for found in [*_naming(session, collections, [*moves])]:
-        new = moves[str(found.fields["storage_uri"])]
-        session.put(found.path, {**found.fields, **place_fields(new)})
-
-
-def _naming(session: Session, collections: Collections, uris: Sequence[str]) -> Iterator[Found]:
+def naming(session: Session, collections: Collections, uris: Sequence[str]) -> Iterator[Found]:
     """Yield the documents of the entries and versions that name *uris*."""
     for ids in in_choices([payload_id(uri) for uri in uris]):
         for collection in (collections.entries, collections.versions):
@@ -79,8 +77,7 @@ def deletable_uris(session: Session, collections: Collections, uris: Sequence[st
     found = session.get(list(paths.values()))
     scheduled = [uri for uri in uris if paths[uri] in found]
     objects = [*dict.fromkeys(object_path(uri) for uri in scheduled)]
-    named = named_uris(session, collections, objects)
-    named |= named_in_part(session, collections, objects)
+    named = named_payloads(session, collections, objects)
     return [uri for uri in scheduled if object_path(uri) not in named]
 
 

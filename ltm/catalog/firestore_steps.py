@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -13,11 +14,13 @@ from ltm.catalog.documents import (
     entry_fields,
     gone_fields,
     payload_id,
+    place_fields,
     read_entry,
     version_fields,
     version_id,
     words_fields,
 )
+from ltm.catalog.firestore_payloads import naming
 from ltm.catalog.firestore_session import Collections, Session
 from ltm.entry import EntryRow
 from ltm.search.analysis import Document
@@ -98,6 +101,14 @@ class WriteSteps:
         """Schedule the deletion of a payload."""
         path = f"{self._collections.deletions}/{payload_id(uri)}"
         self._session.put(path, deletion_fields(uri, self._now, *self._names))
+
+    def move(self, moves: Mapping[str, str]) -> None:
+        """Let what names an old location of *moves* name the new one; schedule the old ones."""
+        for found in [*naming(self._session, self._collections, [*moves])]:
+            new = moves[str(found.fields["storage_uri"])]
+            self._session.put(found.path, {**found.fields, **place_fields(new)})
+        for uri in moves:
+            self.schedule(uri)
 
     def _write_words(
         self,
