@@ -210,7 +210,11 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
 
 def _choose_codec(payload_format: str, store: PayloadStore) -> Codec:
     codec = get_codec(payload_format)
-    if not store.keeps_rows or codec.name == "json":
+    if not store.keeps_rows:
+        # So a URI asks for DuckDB's files wherever it leads.
+        is_default = codec.name == "json" and store.root.endswith(".duckdb")
+        return get_codec("duckdb") if is_default else codec
+    if codec.name == "json":
         return codec
     if codec.name != "duckdb":
         message = f"payload_format: {store!r} keeps rows, so 'json' or 'duckdb', not {codec.name!r}"

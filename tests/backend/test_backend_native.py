@@ -49,6 +49,20 @@ def test_what_is_remembered_can_be_asked_of_the_file_with_duckdb(tmp_path: Path,
     assert names <= {"", ".wal", ".lock", ".queue"}
 
 
+def test_a_uri_of_duckdb_elsewhere_gets_files_of_duckdb(tmp_path: Path) -> None:
+    catalog = SQLiteCatalog(tmp_path / "catalog.db")
+    uri = f"memory://{tmp_path.name}/payloads.duckdb"
+    with DuckDBLTMBackend(catalog, uri, raise_errors=True, owns_catalog=True) as memory:
+        memory.store_batch([("a", LARGE), ("b", [LARGE])])
+        (path,) = payloads_of(memory)
+        (tmp_path / "file").write_bytes(memory.payloads.read(path))
+        assert memory.retrieve_batch(["a", "b"])["results"] == {"a": LARGE, "b": [LARGE]}
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{tmp_path}/file' AS p (READ_ONLY)")
+        keys = connection.execute("SELECT key FROM p.entries ORDER BY key").fetchall()
+    assert keys == [("a",), ("b",)]
+
+
 def test_the_formats_that_make_files_make_none_in_a_database(tmp_path: Path) -> None:
     catalog = SQLiteCatalog(tmp_path / "catalog.db")
     uri = f"{tmp_path}/payloads.duckdb"
