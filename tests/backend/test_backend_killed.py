@@ -47,4 +47,4 @@ def test_what_was_acknowledged_is_there_after_a_kill(tmp_path: Path, payload_for
             assert memory.verify()["unreferenced"] == 0
             scheduled = memory.catalog.scheduled_deletions("", 1000)
             assert {object_path(uri) for uri in scheduled} <= {*payloads_of(memory)}
-    assert acknowledged > ROUNDS
+    assert acknowledged >= ROUNDS
