@@ -13,6 +13,9 @@ from ltm.errors import ValidationError
 
 Clock = Callable[[], datetime]
 
+BEGINNING = datetime.min.replace(tzinfo=UTC)
+"""The instant as of which nothing has expired."""
+
 
 def utc_now() -> datetime:
     """Return the present instant in UTC, with microseconds."""

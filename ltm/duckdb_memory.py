@@ -1,4 +1,4 @@
-"""Databases of DuckDB in memory, which do nothing unasked, and extensions for them.
+"""Databases of DuckDB in memory, which do nothing unasked, and what has to be installed for them.
 
 An extension is loaded from the package that brings it where that is installed, else from where
 DuckDB keeps what it has installed.
@@ -37,6 +37,19 @@ THREADS: dict[str, Setting] = {"threads": min(MAX_THREADS, os.cpu_count() or 1)}
 """The setting for work that gains by several threads."""
 
 
+def require_packages(extra: str, *packages: str) -> None:
+    """Do nothing, if *packages* can be imported, by the names they have in Python.
+
+    Raises:
+        MissingDependencyError: One can't; it names *extra*.
+    """
+    for package in packages:
+        try:
+            import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError(package.replace("_", "-"), extra) from error
+
+
 def connect(extra: str, settings: dict[str, Setting] | None = None) -> DuckDBPyConnection:
     """Return a database in memory.
 
@@ -47,10 +60,9 @@ def connect(extra: str, settings: dict[str, Setting] | None = None) -> DuckDBPyC
     Raises:
         MissingDependencyError: DuckDB is not installed.
     """
-    try:
-        import duckdb
-    except ImportError as error:
-        raise MissingDependencyError("duckdb", extra) from error
+    require_packages(extra, "duckdb")
+    import duckdb
+
     return duckdb.connect(":memory:", config=SETTINGS | (settings or {}))
 
 

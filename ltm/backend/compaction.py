@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from ltm.backend.parts import Parts
 from ltm.catalog.base import Catalog
 from ltm.catalog.history import in_pages
+from ltm.clock import BEGINNING
 from ltm.entry import EntryRow, metadata_text
 from ltm.errors import IntegrityError, LTMError, SnapshotNotFoundError
 from ltm.garbage import Failures, delete_scheduled, drop_unreferenced
@@ -23,9 +24,6 @@ from ltm.locations import object_path
 from ltm.payload.base import is_payload_path
 from ltm.payload.codecs import MAX_OBJECT_BYTES, Codec, Record
 from ltm.payload.values import codec_for_path, read_texts
-
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
-"""The instant as of which no row has expired."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,35 +44,46 @@ def find_sparse(parts: Parts) -> Compaction:
     """
     catalog = parts.catalog
     prefix = catalog.table().storage_prefix
-    sizes: dict[str, int] = {}
+    objects: dict[str, _SharedObject] = {}
     for each in parts.payloads.list(prefix):
-        if is_payload_path(each.path, prefix) and _codec_of(each.path) is not None:
-            sizes[each.path] = each.byte_size
-    needs: Counter[str] = Counter()
-    rows: Counter[str] = Counter()
+        codec = _codec_of(each.path) if is_payload_path(each.path, prefix) else None
+        if codec is not None:
+            objects[each.path] = _SharedObject(codec, each.byte_size)
     for row in _all_rows(catalog):
-        path = object_path(row.storage_uri or "")
-        if path in sizes:
-            needs[path] += row.byte_size + len(row.key.encode()) + len(metadata_text(row.metadata))
-            rows[path] += 1
-    return Compaction(objects={path for found in _by_codec(sizes, needs, rows) for path in found})
-
-
-def _by_codec(
-    sizes: dict[str, int], needs: Counter[str], rows: Counter[str]
-) -> Iterator[list[str]]:
-    """Yield the sparse objects of each format that are worth the while."""
+        shared = objects.get(object_path(row.storage_uri or ""))
+        if shared is not None:
+            shared.add(row)
     sparse: defaultdict[Codec, list[str]] = defaultdict(list)
-    for path in needs:
-        codec = codec_for_path(path)
-        if 2 * (needs[path] + rows[path] * codec.record_overhead) < sizes[path]:
-            sparse[codec].append(path)
+    for path, shared in objects.items():
+        if shared.rows and 2 * shared.need < shared.byte_size:
+            sparse[shared.codec].append(path)
+    found = Compaction()
     for codec, paths in sparse.items():
-        total = sum(needs[path] + rows[path] * codec.record_overhead for path in paths)
-        count = 1 + sum(rows[path] for path in paths) // codec.max_records
+        total = sum(objects[path].need for path in paths)
+        count = 1 + sum(objects[path].rows for path in paths) // codec.max_records
         count += total // MAX_OBJECT_BYTES
-        if 2 * (total + count * codec.object_overhead) < sum(sizes[path] for path in paths):
-            yield paths
+        bytes_now = sum(objects[path].byte_size for path in paths)
+        if 2 * (total + count * codec.object_overhead) < bytes_now:
+            found.objects.update(paths)
+    return found
+
+
+@dataclass(slots=True)
+class _SharedObject:
+    """An object in which many values may be."""
+
+    codec: Codec
+    byte_size: int
+    rows: int = 0
+    """Those that name a part of it."""
+    need: int = 0
+    """Bytes that their values would take at most in another object."""
+
+    def add(self, row: EntryRow) -> None:
+        """Count a row that names a part of it."""
+        texts = row.byte_size + len(row.key.encode()) + len(metadata_text(row.metadata))
+        self.rows += 1
+        self.need += texts + self.codec.record_overhead
 
 
 def rewrite(parts: Parts, now: datetime) -> Compaction:
@@ -140,14 +149,10 @@ def _move(
 
 def _all_rows(catalog: Catalog) -> Iterator[EntryRow]:
     """Yield every row, expired or not, and every version."""
-    yield from catalog.iterate("", lambda: _BEGINNING)
-    checked = -1
-    for snapshot in catalog.history.snapshots():
+    yield from catalog.iterate("", lambda: BEGINNING)
+    for _, versions in catalog.history.superseded():
         with suppress(SnapshotNotFoundError):
-            for row in catalog.history.iterate_as_of(snapshot, superseded=True):
-                if row.begin_seq > checked:
-                    yield row
-        checked = snapshot.seq
+            yield from versions
 
 
 def _codec_of(path: str) -> Codec | None:

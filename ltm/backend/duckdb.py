@@ -67,7 +67,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             storage_options: Handed to fsspec.
             storage_timeout: Seconds that a call on one payload may take, retries included; of no
                 use to a local directory.
-            payload_format: ``json``.
+            payload_format: ``json``, or ``parquet`` or ``duckdb``, in which a batch shares objects.
             inline_threshold: Bytes; a value whose canonical JSON is shorter is kept in its row.
             enable_fts: Whether values can be found by their words.
             table: Logical table, made on first use; by default the one *catalog* is bound to.

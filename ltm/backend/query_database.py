@@ -15,14 +15,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib import import_module
 from shutil import rmtree
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ltm.backend.query_plan import ENTRIES, SNAPSHOTS, Tree, require_harmless
 from ltm.duckdb_forks import has_inherited
-from ltm.duckdb_memory import SETTINGS, THREADS
-from ltm.errors import LTMError, MissingDependencyError, ValidationError
+from ltm.duckdb_memory import SETTINGS, THREADS, require_packages
+from ltm.errors import LTMError, ValidationError
 from ltm.keys import require_storable
 
 if TYPE_CHECKING:
@@ -198,7 +197,7 @@ def open_database(memory_limit: str = MEMORY_LIMIT) -> Iterator[QueryDatabase]:
     Raises:
         MissingDependencyError: A package is not installed.
     """
-    _require_packages()
+    require_packages(_EXTRA, *_PACKAGES)
     with ExitStack() as stack:
         directory = stack.enter_context(_temporary_directory())
         connection = stack.enter_context(_engine().connect())
@@ -244,14 +243,6 @@ def _usable_default_connection() -> Iterator[None]:
             yield
         finally:
             duckdb.set_default_connection(inherited)
-
-
-def _require_packages() -> None:
-    for package in _PACKAGES:
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise MissingDependencyError(package.replace("_", "-"), _EXTRA) from error
 
 
 @contextmanager

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from ltm.backend.parts import Parts
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.results import Problem
 from ltm.catalog.history import Snapshot, in_pages
 from ltm.catalog.primitives import IndexedEntry
+from ltm.clock import BEGINNING
 from ltm.entry import EntryRow
 from ltm.errors import SnapshotNotFoundError
 from ltm.garbage import find_garbage
@@ -18,9 +19,6 @@ from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
 
 PAGE_SIZE = 200
-
-_BEGINNING = datetime.min.replace(tzinfo=UTC)
-"""The instant as of which no row has expired."""
 
 
 class Verification:
@@ -30,7 +28,7 @@ class Verification:
         self._parts = parts
         self._repair = repair
         self._reader = ValueReader(
-            parts.payloads, parts.catalog.read_many, lambda: _BEGINNING, verify=True
+            parts.payloads, parts.catalog.read_many, lambda: BEGINNING, verify=True
         )
         self.checked = 0
         self.unreferenced = 0
@@ -47,25 +45,20 @@ class Verification:
         wrong = catalog.check_search_index(repair=self._repair)
         if wrong is not None:
             self._report("index", None, f"full-text index: {wrong}", repaired=self._repair)
-        for page in in_pages(catalog.iterate("", lambda: _BEGINNING), PAGE_SIZE):
+        for page in in_pages(catalog.iterate("", lambda: BEGINNING), PAGE_SIZE):
             self._check_entries(page)
-        checked = -1
-        for snapshot in catalog.history.snapshots():
+        for snapshot, versions in catalog.history.superseded():
             # A snapshot that is expired meanwhile has no versions to check.
             with suppress(SnapshotNotFoundError):
-                self._check_versions(snapshot, checked)
-            checked = snapshot.seq
+                self._check_versions(snapshot, versions)
         now = self._parts.clock()
         garbage = find_garbage(catalog, self._parts.payloads, now, timedelta(0))
         self.unreferenced = len(garbage.unreferenced) + garbage.spared
 
-    def _check_versions(self, snapshot: Snapshot, checked: int) -> None:
-        """Check what *snapshot* sees, and the one with the number *checked* before it doesn't."""
+    def _check_versions(self, snapshot: Snapshot, versions: Iterable[EntryRow]) -> None:
         reader = self._parts.reader_as_of(snapshot)
-        for page in in_pages(
-            self._parts.catalog.history.iterate_as_of(snapshot, superseded=True), PAGE_SIZE
-        ):
-            for entry in reader.read_rows([row for row in page if row.begin_seq > checked]):
+        for page in in_pages(versions, PAGE_SIZE):
+            for entry in reader.read_rows(page):
                 self._check_value(entry)
 
     def _check_entries(self, rows: Sequence[EntryRow]) -> None:
@@ -73,7 +66,7 @@ class Verification:
         catalog = self._parts.catalog
         indexed = catalog.indexed([entry.row for entry in entries])
         # Rows that were written after they were read have other index rows by now.
-        present = catalog.read_many([entry.row.key for entry in entries], _BEGINNING)
+        present = catalog.read_many([entry.row.key for entry in entries], BEGINNING)
         again: list[tuple[EntryRow, Document | None]] = []
         for entry in entries:
             if not self._check_value(entry) or present.get(entry.row.key) != entry.row:

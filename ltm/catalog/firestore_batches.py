@@ -195,7 +195,7 @@ class Batches:
                     table = answer.documents[self._table_path].fields
                     settled: Writes = {self._table_path: {**table, "pending": None}}
                     self._client.commit(settled, transaction=transaction)
-                except BaseException:
+                except BaseException:  # an interrupt, too, would leave its locks behind
                     self._client.roll_back(transaction)
                     raise
         return True

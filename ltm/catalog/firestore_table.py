@@ -136,7 +136,7 @@ class FirestoreTable:
             self.client.roll_back(transaction)
             self.batches.settle(error.batch)
             raise ContentionError(f"catalog {self.client.where}: a batch was pending") from None
-        except BaseException:
+        except BaseException:  # an interrupt, too, would leave its locks behind
             self.client.roll_back(transaction)
             raise
         return result
@@ -200,7 +200,7 @@ class TableBlock(FirestoreTable):
         before = dict(self.writes)
         try:
             yield self
-        except BaseException:
+        except BaseException:  # whatever it is, the caller may catch it and go on
             self.writes = before
             raise
 

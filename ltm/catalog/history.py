@@ -174,6 +174,17 @@ class History(ABC):
                 return
             after = page[-1].key
 
+    def superseded(self) -> Iterator[tuple[Snapshot, Iterator[EntryRow]]]:
+        """Yield each snapshot with the versions that it sees and no snapshot before it does.
+
+        The versions raise SnapshotNotFoundError if the snapshot was expired meanwhile.
+        """
+        before = -1
+        for snapshot in self.snapshots():
+            rows = self.iterate_as_of(snapshot, superseded=True)
+            yield snapshot, _begun_after(before, rows)
+            before = snapshot.seq
+
     def newest_as_of(
         self, snapshot: Snapshot, limit: int, condition: Filter | None
     ) -> list[EntryRow]:
@@ -242,3 +253,7 @@ def _is_same(change: RowChange) -> bool:
     return earlier.content_hash == later.content_hash and same_terms(
         earlier, later.metadata, later.expires_at
     )
+
+
+def _begun_after(seq: int, rows: Iterable[EntryRow]) -> Iterator[EntryRow]:
+    return (row for row in rows if row.begin_seq > seq)

@@ -12,6 +12,7 @@ from ltm.backend.base import LTMBackend
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.catalog.base import Catalog, validate_limit
 from ltm.catalog.commit import is_live, same_metadata
+from ltm.clock import BEGINNING
 from ltm.entry import EntryRow
 from ltm.errors import (
     CatalogUnavailableError,
@@ -24,7 +25,6 @@ from ltm.errors import (
 )
 from ltm.legacy.rejected import RejectedRow, SideFile, side_file_path
 from ltm.legacy.source import (
-    BEGINNING,
     LegacySource,
     SourceEntry,
     SourceRow,

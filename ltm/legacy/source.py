@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ltm.clock import parse_instant
+from ltm.clock import BEGINNING, parse_instant
 from ltm.entry import JSONValue, Metadata, validate_metadata
 from ltm.errors import (
     CatalogUnavailableError,
@@ -34,9 +34,6 @@ BUSY_TIMEOUT = 30.0
 
 PAGE_BYTES = 16 * 1024 * 1024
 """A page ends early once its values hold this much text."""
-
-BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-"""The instant as of which every row that the migration writes is live."""
 
 NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 """The expiry of rows whose metadata says ``ttl`` or ``expires_at``. The old backend gave these no

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ltm.duckdb_forks import in_duckdb
-from ltm.duckdb_memory import connect, quote
+from ltm.duckdb_memory import connect, quote, require_packages
 from ltm.entry import metadata_text
-from ltm.errors import IntegrityError, MissingDependencyError
+from ltm.errors import IntegrityError
 from ltm.payload.codecs import Codec, Encoded, Record
 
 if TYPE_CHECKING:
@@ -40,10 +40,9 @@ class DuckDBCodec(Codec):
     record_overhead = 512
 
     def encode(self, records: Sequence[Record]) -> Encoded:
-        try:
-            import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
-        except ImportError as error:
-            raise MissingDependencyError("pyarrow", "duckdb") from error
+        require_packages("duckdb", "pyarrow")
+        import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+
         # One by one, a row would take a millisecond.
         rows = pa.table(
             {
@@ -64,6 +63,7 @@ class DuckDBCodec(Codec):
         return Encoded(content, [f"#{row}" for row in range(len(records))])
 
     def decode(self, content: bytes, rows: Sequence[int | None], *, where: str) -> list[str]:
+        require_packages("duckdb", "duckdb")
         import duckdb
 
         with _temporary_path() as path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -19,11 +18,9 @@ from ltm.payload.base import (
     temporary_path,
     validate_path,
 )
+from ltm.payload.durable import publish, sync_directory
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-
-# What link() answers on file systems that have no hard links.
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class LocalPayloadStore(PayloadStore):
@@ -60,12 +57,12 @@ class LocalPayloadStore(PayloadStore):
                 self._settle(directory)  # somebody removed it
                 _write_file(temporary, content)
             try:
-                _publish(temporary, target)
+                publish(temporary, target)
             finally:
                 with suppress(OSError):
                     os.unlink(temporary)
             try:
-                _fsync_directory(directory)
+                sync_directory(directory)
             except OSError:
                 with suppress(OSError):
                     os.unlink(target)
@@ -130,7 +127,7 @@ class LocalPayloadStore(PayloadStore):
             above.append(here)
         os.makedirs(directory, exist_ok=True)
         for parent in above:
-            _fsync_directory(parent)
+            sync_directory(parent)
         self._settled.add(directory)
 
     def _walk(self, prefix: str) -> Iterator[PayloadObject]:
@@ -179,35 +176,10 @@ def _write_file(temporary: str, content: bytes) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-    except BaseException:
+    except BaseException:  # an interrupt, too, would leave it behind
         with suppress(OSError):
             os.unlink(temporary)
         raise
-
-
-def _publish(temporary: str, target: str) -> None:
-    """Give the file at *temporary* the name *target*, unless that is taken."""
-    # link() refuses a name that is taken, rename() replaces what has it. With the unlink() that
-    # follows it costs as many calls as a look and a rename(), without the gap between these.
-    try:
-        os.link(temporary, target)
-    except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
-            raise
-        # The gap is harmless in practice: payload names are random and never used again.
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target) from error
-        os.rename(temporary, target)
-
-
-def _fsync_directory(directory: str) -> None:
-    if os.name == "nt":
-        return  # Windows opens no directories; NTFS journals their changes
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _describe(path: str, member: os.DirEntry[str]) -> PayloadObject | None:

@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from ltm.duckdb_forks import in_duckdb
-from ltm.errors import MissingDependencyError, PayloadError, PayloadNotFoundError, ValidationError
+from ltm.duckdb_memory import require_packages
+from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
 from ltm.payload.base import (
     DEFAULT_TIMEOUT,
     LOCAL_PROTOCOLS,
@@ -219,11 +220,9 @@ class DuckDBFilePayloadStore(PayloadStore):
     ) -> Iterator[DuckDBPyConnection]:
         """Open the file for one transaction, which is durable when the block has ended."""
         self.require_open()
-        try:
-            with in_duckdb():
-                import duckdb
-        except ImportError as error:
-            raise MissingDependencyError("duckdb", "duckdb") from error
+        with in_duckdb():
+            require_packages("duckdb", "duckdb")
+            import duckdb
         process = os.getpid()
         file = self._files.get(process)
         if file is None:

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING
 
 from ltm.duckdb_memory import Setting, connect, quote
+from ltm.payload.durable import sync_directory, sync_file
 
 if sys.platform == "win32":
     import msvcrt
@@ -150,7 +151,7 @@ class NativeFile:
                 raise
             self.obstacle = message.partition("\n")[0]
             return None
-        except BaseException:
+        except BaseException:  # an interrupt, too, would keep other processes out
             self._turn.end()
             raise
 
@@ -163,14 +164,14 @@ class NativeFile:
                 os.unlink(leftover)
         with closing(_connect(unpublished)) as connection:
             connection.execute(f"USE store; {self._schema}; CHECKPOINT store")
-        _fsync(unpublished)
+        sync_file(unpublished)
         os.rename(unpublished, self.path)
-        _fsync_directory(os.path.dirname(self.path))
+        sync_directory(os.path.dirname(self.path))
 
     def _settle(self) -> None:
         """Make durable what DuckDB's commit leaves open: the name of a new write-ahead log."""
         if not self._is_logged:
-            _fsync_directory(os.path.dirname(self.path))
+            sync_directory(os.path.dirname(self.path))
             self._is_logged = True
         # At random, because a process that writes once can't count the commits of all.
         if random.random() * COMMITS_PER_CHECKPOINT < 1:
@@ -224,7 +225,7 @@ def _lock(path: str, until: float) -> int | None:
                 os.close(descriptor)
                 return None
             time.sleep(POLL_SECONDS)
-    except BaseException:
+    except BaseException:  # an interrupt, too, would leave it open
         with suppress(OSError):
             os.close(descriptor)
         raise
@@ -258,7 +259,7 @@ def _connect(path: str) -> DuckDBPyConnection:
         connection.execute("PRAGMA disable_checkpoint_on_shutdown")
         # What a checkpoint writes anew is whole groups of rows; these are the smallest there are.
         connection.execute(f"ATTACH {quote(path)} AS store (TYPE duckdb, ROW_GROUP_SIZE 2048)")
-    except BaseException:
+    except BaseException:  # an interrupt, too, would leave it open
         connection.close()
         raise
     return connection
@@ -277,7 +278,7 @@ def _make_directory(directory: str) -> None:
     if missing:
         os.makedirs(directory, exist_ok=True)
         for made in missing:
-            _fsync_directory(os.path.dirname(made))
+            sync_directory(os.path.dirname(made))
 
 
 def _byte_size(path: str) -> int:
@@ -285,16 +286,3 @@ def _byte_size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _fsync_directory(directory: str) -> None:
-    if os.name != "nt":  # Windows opens no directories; NTFS journals their changes
-        _fsync(directory)
-
-
-def _fsync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

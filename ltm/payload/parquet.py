@@ -9,8 +9,9 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 
+from ltm.duckdb_memory import require_packages
 from ltm.entry import metadata_text
-from ltm.errors import MissingDependencyError, ValidationError
+from ltm.errors import ValidationError
 from ltm.payload.codecs import Codec, Encoded, Record, decode_text
 
 MAX_TEXT_BYTES = 2**31 - 2**16
@@ -30,11 +31,10 @@ class ParquetCodec(Codec):
     record_overhead = 1_024
 
     def encode(self, records: Sequence[Record]) -> Encoded:
-        try:
-            import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
-            from pyarrow import parquet
-        except ImportError as error:
-            raise MissingDependencyError("pyarrow", "duckdb") from error
+        require_packages("duckdb", "pyarrow")
+        import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+        from pyarrow import parquet
+
         for record in records:
             if len(record.text) > MAX_TEXT_BYTES:
                 raise ValidationError(

@@ -31,7 +31,7 @@ from ltm.sql.execution import CompiledOnce
 PARTS_END = "$"
 """What follows ``#``: the locations of an object and its parts are below its path and this."""
 
-_URI = DELETIONS.c.storage_uri
+_scheduled = DELETIONS.c.storage_uri
 
 
 class PayloadStatements:
@@ -47,8 +47,10 @@ class PayloadStatements:
     @CompiledOnce
     def select_deletable(self) -> Select[Any]:
         """The scheduled ones among ``uris`` whose object no entry and no version names."""
-        whole = self.dialect.before(_URI, "#")
-        return select(_URI).where(self.dialect.is_among(_URI, "uris"), ~self._is_named(whole))
+        whole = self.dialect.before(_scheduled, "#")
+        return select(_scheduled).where(
+            self.dialect.is_among(_scheduled, "uris"), ~self._is_named(whole)
+        )
 
     @CompiledOnce
     def select_named(self) -> Select[Any]:
@@ -60,21 +62,23 @@ class PayloadStatements:
     def select_deletions(self) -> Select[Any]:
         """Up to ``limit`` scheduled payloads from ``prefix`` to ``prefix_end``, after ``after``."""
         return (
-            select(_URI)
+            select(_scheduled)
             .where(
                 DELETIONS.c.tenant_id == bindparam("tenant"),
-                bindparam("prefix") <= _URI,
-                bindparam("prefix_end") > _URI,
-                bindparam("after") < _URI,
+                _scheduled >= bindparam("prefix"),
+                _scheduled < bindparam("prefix_end"),
+                _scheduled > bindparam("after"),
             )
-            .order_by(_URI)
+            .order_by(_scheduled)
             .limit(LIMIT)
         )
 
     @CompiledOnce
     def forget_deletions(self) -> Delete:
         """Strike an object, from ``uri`` up to ``uri_end``, off the schedule with all its parts."""
-        return delete(DELETIONS).where(bindparam("uri") <= _URI, bindparam("uri_end") > _URI)
+        return delete(DELETIONS).where(
+            _scheduled >= bindparam("uri"), _scheduled < bindparam("uri_end")
+        )
 
     @CompiledOnce
     def move_entry_payload(self) -> Update:

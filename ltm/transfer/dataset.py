@@ -18,9 +18,10 @@ from typing import Any, Literal, get_args
 from ltm.backend.base import LTMBackend
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.history import Snapshot
+from ltm.duckdb_memory import require_packages
 from ltm.errors import LTMError, PayloadError, ValidationError
 from ltm.keys import validate_prefix
-from ltm.transfer.dataset_rows import COLUMNS, DatasetPage, read_pages, require_packages
+from ltm.transfer.dataset_rows import COLUMNS, EXTRA, DatasetPage, read_pages
 from ltm.transfer.destination import Destination, open_destination
 from ltm.transfer.hive import Partitioning
 from ltm.transfer.source import Progress, Source, require_calls
@@ -115,9 +116,9 @@ def _require_arguments(format_name: object, partition_by: Sequence[str]) -> Part
     partitioning = Partitioning(partition_by, COLUMNS)
     if partitioning.fields and format_name != "parquet":
         raise ValidationError(f"partition_by: is for parquet, not for {format_name}")
-    require_packages("pyarrow")
+    require_packages(EXTRA, "pyarrow")
     if format_name != "parquet":
-        require_packages("duckdb")
+        require_packages(EXTRA, "duckdb")
     if format_name == "ducklake":
         from ltm.transfer.dataset_duckdb import require_ducklake
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
-from importlib import import_module
 from typing import Any, NamedTuple
 
 from ltm.backend.reader import ReadEntry
 from ltm.catalog.history import Snapshot
 from ltm.entry import EntryRow, metadata_text
-from ltm.errors import IntegrityError, MissingDependencyError
+from ltm.errors import IntegrityError
 from ltm.hashing import canonical_json, hash_text
 from ltm.transfer.source import PAGE_SIZE, Progress, Source, pages
 
@@ -86,19 +85,6 @@ def read_pages(
         done += len(page)
         if progress is not None:
             progress(done, expected)
-
-
-def require_packages(*packages: str) -> None:
-    """Do nothing, if *packages* can be imported.
-
-    Raises:
-        MissingDependencyError: One can't.
-    """
-    for package in packages:
-        try:
-            import_module(package)
-        except ImportError as error:
-            raise MissingDependencyError(package, EXTRA) from error
 
 
 def arrow_schema() -> Any:

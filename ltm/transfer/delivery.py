@@ -6,21 +6,19 @@ import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import islice
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.writer import PreparedEntry
 from ltm.catalog.commit import is_live, same_metadata
+from ltm.clock import BEGINNING
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import IntegrityError, PayloadError, PayloadNotFoundError
 from ltm.transfer.source import PAGE_SIZE, pages, require_calls
-
-_BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
-"""The instant as of which nothing has expired."""
 
 _SPOOLED_BYTES = 4 * 1024 * 1024
 
@@ -39,7 +37,7 @@ class Delivery:
         self._writer = parts.writer
         self._clock = parts.clock
         self._reader = ValueReader(
-            parts.payloads, parts.catalog.read_many, lambda: _BEGINNING, verify=True
+            parts.payloads, parts.catalog.read_many, lambda: BEGINNING, verify=True
         )
         self._ledger = _Ledger()
         self.stored = 0
@@ -67,7 +65,7 @@ class Delivery:
 
         An entry that differs in the target is kept there if it is live and was updated later.
         """
-        found = self._catalog.read_many([row.key for row in rows], _BEGINNING)
+        found = self._catalog.read_many([row.key for row in rows], BEGINNING)
         now = self._clock()
         chosen: list[EntryRow] = []
         for row in rows:
@@ -115,7 +113,7 @@ class Delivery:
             entry.value,
             row.metadata,
             # Where none is given, it would be looked for in the metadata.
-            expires_at=row.expires_at or _BEGINNING,
+            expires_at=row.expires_at or BEGINNING,
             created_at=row.created_at,
             updated_at=row.updated_at,
         )
@@ -124,7 +122,7 @@ class Delivery:
         return replace(prepared, expires_at=row.expires_at)
 
     def _verify(self, carried: Sequence[_Carried]) -> int:
-        found = self._catalog.read_many([each.key for each in carried], _BEGINNING)
+        found = self._catalog.read_many([each.key for each in carried], BEGINNING)
         now = self._clock()
         read: dict[str, EntryRow] = {}
         # Large values are not all in memory at once.

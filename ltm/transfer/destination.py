@@ -7,7 +7,6 @@ manifest that comes last says that the dataset is whole.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import secrets
@@ -19,14 +18,12 @@ from typing import Any, NamedTuple, Self
 
 from ltm.errors import PayloadError, ValidationError
 from ltm.payload.base import LOCAL_PROTOCOLS, mask_credentials, split_uri
+from ltm.payload.durable import publish, sync_directory, sync_file
 from ltm.payload.local import LocalPayloadStore
 
 MANIFEST = "_manifest.json"
 
 _CHUNK_BYTES = 1024 * 1024
-
-# What link() answers on file systems that have no hard links.
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
 class PublishedFile(NamedTuple):
@@ -190,7 +187,7 @@ class LocalDestination(Destination):
         pass
 
     def _keep(self, path: str) -> None:
-        _sync(self._local(path))
+        sync_file(self._local(path))
 
     def _publish(self, manifest: bytes) -> None:
         try:
@@ -206,23 +203,16 @@ class LocalDestination(Destination):
             raise
 
     def _publish_file(self, path: str) -> None:
-        try:
-            os.link(path, self.address)  # rename() would replace what has the name
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            if os.path.lexists(self.address):
-                raise self._taken() from error
-            os.rename(path, self.address)
+        publish(path, self.address)
         self._settle(path)
 
     def _publish_directory(self, manifest: bytes) -> None:
         path = self._local(MANIFEST)
         with open(path, "xb") as file:
             file.write(manifest)
-        _sync(path)
+        sync_file(path)
         for directory, _, _ in os.walk(self.workspace):
-            _sync(directory)
+            sync_directory(directory)
         # It takes the place of nothing but an empty directory.
         os.rename(self.workspace, self.address)
         self._settle(self.workspace)
@@ -230,7 +220,7 @@ class LocalDestination(Destination):
     def _settle(self, back: str) -> None:
         """Make the new name durable; where that fails, take it *back*."""
         try:
-            _sync(self._parent)
+            sync_directory(self._parent)
         except OSError:
             os.replace(self.address, back)
             raise
@@ -270,13 +260,3 @@ def _measure(path: str) -> tuple[int, str]:
     except OSError as error:
         raise PayloadError(f"file {path!r}: cannot be read: {error}") from error
     return byte_size, digest.hexdigest()
-
-
-def _sync(path: str) -> None:
-    if os.name == "nt":
-        return  # Windows opens no directories, and syncs no file that is open for reading
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

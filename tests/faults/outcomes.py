@@ -14,8 +14,11 @@ UNKNOWN = "whether it has committed is not known"
 """Stands in the error of a write whose answer was lost."""
 
 
-def in_threads(task: Callable[[int], object], count: int) -> None:
-    """Run *task* in *count* threads that begin together, and raise what they raise."""
+def in_threads(task: Callable[[int], object], count: int, seconds: float = PATIENCE) -> None:
+    """Run *task* in *count* threads that begin together, and raise what they raise.
+
+    Fail if they have not ended after *seconds*.
+    """
     barrier = threading.Barrier(count)
     errors: list[BaseException] = []
 
@@ -29,7 +32,7 @@ def in_threads(task: Callable[[int], object], count: int) -> None:
     threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
     for thread in threads:
         thread.start()
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     for thread in threads:
         thread.join(deadline - time.monotonic())
         assert not thread.is_alive(), "a thread does not end"

@@ -5,43 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
+from outcomes import in_threads, succeed
 from place import Place
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
 
 THREADS = 8
-
-
-def in_threads(task: Callable[[int], object], count: int = THREADS) -> None:
-    """Run *task* in *count* threads that begin together, and raise what they raise."""
-    barrier = threading.Barrier(count)
-    errors: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            barrier.wait(60)
-            task(number)
-        except BaseException as error:  # noqa: BLE001 -- raised again below, in the test's thread
-            errors.append(error)
-
-    threads = [threading.Thread(target=run, args=(number,), daemon=True) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(100)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
-
-
-def succeed(answer: Any) -> None:
-    assert answer["success"], answer
+SECONDS = 100
+"""After which threads are taken to hang."""
 
 
 @pytest.fixture(params=["file", ":memory:"])
@@ -59,7 +36,7 @@ def test_eight_threads_lose_no_write(memory: DuckDBLTMBackend) -> None:
             size = 2000 if number % 20 == 0 else 10
             succeed(memory.store(f"t{thread}-{number:03}", f"{thread}/{number}".rjust(size)))
 
-    in_threads(write)
+    in_threads(write, THREADS, SECONDS)
     found = {key: value.strip() for key, value, _ in memory.iterate_all()}
     assert found == {
         f"t{thread}-{number:03}": f"{thread}/{number}"
@@ -85,7 +62,7 @@ def test_threads_that_mix_all_verbs_get_no_failure(memory: DuckDBLTMBackend) -> 
             succeed(memory.store("expiring", "e" * size, ttl=0.001))
             succeed(memory.cleanup_expired())
 
-    in_threads(use)
+    in_threads(use, THREADS, SECONDS)
 
 
 def test_a_counter_that_threads_update_is_exact(memory: DuckDBLTMBackend) -> None:
@@ -93,7 +70,7 @@ def test_a_counter_that_threads_update_is_exact(memory: DuckDBLTMBackend) -> Non
         for _ in range(25):
             succeed(memory.update("counter", lambda value: value + 1, default=0, retries=10_000))
 
-    in_threads(count)
+    in_threads(count, THREADS, SECONDS)
     assert memory.retrieve("counter")["value"] == THREADS * 25
 
 
@@ -109,7 +86,7 @@ def test_a_list_that_threads_append_to_outside_of_the_row_keeps_every_item(place
                     )
                 )
 
-        in_threads(append)
+        in_threads(append, THREADS, SECONDS)
         value = memory.retrieve("list")["value"]
     expected = {f"{thread}/{number}" for thread in range(THREADS) for number in range(8)}
     assert len(value) == len(expected)
@@ -133,7 +110,7 @@ def test_one_key_written_by_all_with_same_and_different_values_leaves_one_payloa
                 succeed(answer)
                 assert answer["value"] in values
 
-        in_threads(overwrite)
+        in_threads(overwrite, THREADS, SECONDS)
         assert memory.retrieve("k")["value"] in values
     assert place.faults() == []
     assert len(place.files()) == 1
@@ -152,7 +129,7 @@ def test_batches_of_the_same_keys_by_all_leave_one_payload_for_each_row(place: P
                 value = f"{(thread + number) % 3}" * 2000
                 succeed(memory.store_batch([(key, value) for key in keys]))
 
-        in_threads(write)
+        in_threads(write, THREADS, SECONDS)
         answer = memory.retrieve_batch([f"k{index}" for index in range(12)])
         succeed(answer)
         # Each batch is one transaction: all keys are of the one that came last.
@@ -182,7 +159,7 @@ def test_threads_that_come_and_go_leave_no_connections(place: Place) -> None:
         use(0)
         before = open_descriptors()
         for thread in range(50):
-            in_threads(lambda _, thread=thread: use(thread), count=1)
+            in_threads(lambda _, thread=thread: use(thread), 1, SECONDS)
         assert open_descriptors() <= before
     assert open_descriptors() < before
 
@@ -193,7 +170,11 @@ def test_connections_are_as_many_as_were_used_at_once(place: Place) -> None:
         succeed(memory.store("k", 1))
         before = open_descriptors()
         for wave in range(6):
-            in_threads(lambda thread, wave=wave: succeed(memory.store(f"k{thread}", wave)))
+            in_threads(
+                lambda thread, wave=wave: succeed(memory.store(f"k{thread}", wave)),
+                THREADS,
+                SECONDS,
+            )
         # A connection has the catalog and its log open.
         assert open_descriptors() <= before + 2 * THREADS
     assert open_descriptors() < before

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import psycopg
 import pytest
-from test_postgres_plans import Crowd
+from test_postgres_plans import Crowd, filled_crowd
 
-from tests.services.fixtures import database
 from tests.services.postgres import PostgresServer
 
 GONE = "default-1/gone.parquet"
@@ -31,14 +29,8 @@ FILL = (
 
 @pytest.fixture(scope="module")
 def filled(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Crowd]:
-    with database(postgres_server, postgres_template) as url:
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("SET synchronous_commit = on")
-            for statement in FILL:
-                connection.execute(statement.encode())
-        crowd = Crowd(url)
+    with filled_crowd(postgres_server, postgres_template, FILL) as crowd:
         yield crowd
-        crowd.catalog.close()
 
 
 @pytest.fixture(params=["force_custom_plan", "force_generic_plan"])

@@ -7,7 +7,8 @@ over to once a statement is prepared, where it knows nothing of them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -153,18 +154,28 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-@pytest.fixture(scope="module")
-def filled(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Crowd]:
-    codes = {"note": encode_value("note"), "even": encode_value(0), "odd": encode_value(1)}
-    with database(postgres_server, postgres_template) as url:
+@contextmanager
+def filled_crowd(
+    server: PostgresServer, template: str, statements: Iterable[str]
+) -> Iterator[Crowd]:
+    """Give a crowd in a database of its own that *statements* have filled."""
+    with database(server, template) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             # Else VACUUM finds commits that are not on disk yet, and marks no page as visible.
             connection.execute("SET synchronous_commit = on")
-            for statement in FILL:
-                connection.execute(statement.format(**codes).encode())
+            for statement in statements:
+                connection.execute(statement.encode())
         crowd = Crowd(url)
         yield crowd
         crowd.catalog.close()
+
+
+@pytest.fixture(scope="module")
+def filled(postgres_server: PostgresServer, postgres_template: str) -> Iterator[Crowd]:
+    codes = {"note": encode_value("note"), "even": encode_value(0), "odd": encode_value(1)}
+    statements = [statement.format(**codes) for statement in FILL]
+    with filled_crowd(postgres_server, postgres_template, statements) as crowd:
+        yield crowd
 
 
 @pytest.fixture(params=["force_custom_plan", "force_generic_plan"])
