@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ltm.backend.base import LTMBackend as LTMBackend
     from ltm.backend.duckdb import DuckDBLTMBackend as DuckDBLTMBackend
+    from ltm.cache import CacheOptions as CacheOptions
+    from ltm.cache import cache_get as cache_get
+    from ltm.cache import cache_invalidate as cache_invalidate
+    from ltm.cache import cache_wrap as cache_wrap
+    from ltm.cache import cached as cached
     from ltm.catalog.base import Catalog as Catalog
     from ltm.catalog.firestore import FirestoreCatalog as FirestoreCatalog
     from ltm.catalog.postgres import PostgresCatalog as PostgresCatalog
@@ -45,6 +50,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "LTMBackend": "ltm.backend.base",
     "DuckDBLTMBackend": "ltm.backend.duckdb",
+    "CacheOptions": "ltm.cache",
+    "cache_get": "ltm.cache",
+    "cache_invalidate": "ltm.cache",
+    "cache_wrap": "ltm.cache",
+    "cached": "ltm.cache",
     "Catalog": "ltm.catalog.base",
     "CatalogBackend": "ltm.catalog.protocol",
     "FirestoreCatalog": "ltm.catalog.firestore",

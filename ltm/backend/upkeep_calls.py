@@ -17,6 +17,7 @@ from ltm.backend.results import (
 )
 from ltm.backend.verification import Verification
 from ltm.catalog.base import validate_limit
+from ltm.catalog.leases import end_expired_leases
 from ltm.errors import ValidationError
 from ltm.garbage import collect_garbage, find_garbage
 from ltm.locations import object_path
@@ -40,6 +41,7 @@ class UpkeepCalls(BackendCalls):
             remaining -= size
             if len(outcomes) < size:
                 break
+        end_expired_leases(self.parts.catalog.leases, self.parts.clock())
         return CleanupAnswer(
             success=True,
             deleted=deleted,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, StaleEntryError, require_conditions, same_terms
+from ltm.catalog.leases import Lease
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
 from ltm.errors import CatalogUnavailableError, LTMError, PayloadError, PayloadNotFoundError
@@ -57,6 +58,7 @@ class Condition(NamedTuple):
     if_match: str | None = None
     if_absent: bool = False
     based_on: EntryRow | None = None
+    lease: Lease | None = None
 
 
 class Aftermath(Protocol):
@@ -178,6 +180,7 @@ class EntryWriter:
             if (
                 row is not None
                 and condition.based_on is None
+                and condition.lease is None
                 and same_terms(row, entry.metadata, entry.expires_at)
             ):
                 outcomes[entry.key] = Outcome(
@@ -350,6 +353,7 @@ class EntryWriter:
             if_absent=condition.if_absent,
             based_on=condition.based_on or reused,
             mends=mends,
+            lease=condition.lease,
             created_at=entry.created_at,
             updated_at=entry.updated_at,
         )

@@ -6,10 +6,12 @@ one transaction, and that transaction is the commit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
+from ltm.catalog.leases import Lease
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import ConflictError
 from ltm.hashing import canonical_json
@@ -42,6 +44,8 @@ class Put:
     """The live row as the writer read it; it must be the same still."""
     mends: bool = False
     """Whether the live entry is known to have lost its value: it is written even if it is equal."""
+    lease: Lease | None = None
+    """The lease that must be in force; it ends with this write, whatever that finds to do."""
     created_at: datetime | None = None
     updated_at: datetime | None = None
     """Times to keep from elsewhere; None for the instant of the commit."""
@@ -90,6 +94,11 @@ class Decision(NamedTuple):
     """Whether there is a row, expired or not, that is replaced or deleted."""
     metadata_changed: bool = True
     """Whether the metadata differs from that of the row that is there."""
+
+
+def bound_leases(changes: Sequence[Put | Removal]) -> list[Lease]:
+    """Return the leases that must be in force for *changes* to be carried out."""
+    return [each.lease for each in changes if isinstance(each, Put) and each.lease is not None]
 
 
 def decide_put(
@@ -157,9 +166,12 @@ def decide_removal(
     """
     live = found if found is not None and is_live(found, now) else None
     require_conditions(removal.key, live, if_match=removal.if_match, if_absent=False)
-    if live is None:
+    if found is None:
         return Decision(Outcome(removal.key))
-    return decide_deletion(live, newest_snapshot=newest_snapshot)
+    # What has expired goes too, though nobody is told that it was there.
+    decision = decide_deletion(found, newest_snapshot=newest_snapshot)
+    outcome = decision.outcome._replace(deleted=live is not None)
+    return decision._replace(outcome=outcome)
 
 
 def decide_deletion(found: EntryRow, *, newest_snapshot: int) -> Decision:

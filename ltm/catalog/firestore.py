@@ -34,9 +34,10 @@ from ltm.catalog.documents import (
 from ltm.catalog.firestore_access import Place
 from ltm.catalog.firestore_client import DEADLINE_SECONDS, FirestoreClient
 from ltm.catalog.firestore_counts import count_all, count_live, expired_entries
-from ltm.catalog.firestore_filters import Explanation, explain_filter, plan_filter
+from ltm.catalog.firestore_filters import Explanation, explain_filter, select_rows
 from ltm.catalog.firestore_history import FirestoreHistory
 from ltm.catalog.firestore_indexes import read_indexed
+from ltm.catalog.firestore_leases import FirestoreLeases, end_with
 from ltm.catalog.firestore_payloads import (
     deletable_uris,
     forget_objects,
@@ -47,13 +48,18 @@ from ltm.catalog.firestore_search import WordIndex, default_directory, read_foun
 from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
 from ltm.catalog.firestore_steps import StoredEntry, WriteSteps
 from ltm.catalog.firestore_table import FirestoreTable, TableBlock
-from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
+from ltm.catalog.primitives import (
+    CatalogStatistics,
+    IndexedEntry,
+    LogicalTable,
+    mint_storage_prefix,
+)
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import CatalogUnavailableError, ValidationError
 from ltm.keys import DEFAULT_TABLE, require_storable, validate_prefix
 from ltm.search.analysis import Document, Question
-from ltm.search.filters import Filter, matches
+from ltm.search.filters import Filter
 
 DEFAULT_DATABASE = "(default)"
 
@@ -158,6 +164,10 @@ class FirestoreCatalog(Catalog):
     def history(self) -> FirestoreHistory:
         return FirestoreHistory(self)
 
+    @property
+    def leases(self) -> FirestoreLeases:
+        return FirestoreLeases(self.documents)
+
     def close(self) -> None:
         if self._owns_client:
             for index in self._indexes.values():
@@ -194,7 +204,8 @@ class FirestoreCatalog(Catalog):
     def rows_by_key(
         self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
     ) -> list[EntryRow]:
-        return self._select(self.key_order(prefix, after), limit, condition, now)
+        found = self.key_order(prefix, after)
+        return select_rows(self.documents.look(), found, limit, condition, now)
 
     def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
         newest_first = Query(
@@ -203,7 +214,7 @@ class FirestoreCatalog(Catalog):
             order="updated_at",
             descending=True,
         )
-        return self._select(newest_first, limit, condition, now)
+        return select_rows(self.documents.look(), newest_first, limit, condition, now)
 
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
@@ -234,6 +245,7 @@ class FirestoreCatalog(Catalog):
             steps = self.steps(session, now)
             seq, newest = steps.state.snapshot_seq, steps.state.newest_snapshot
             stored = self._stored(session, [change.id for change in changes])
+            end_with(session, self.documents.collections, changes)
             outcomes = []
             for change in changes:
                 found = stored.get(change.id)
@@ -359,8 +371,7 @@ class FirestoreCatalog(Catalog):
     def _make_table(self, session: Session) -> TableDocument:
         state = session.table
         if state is None:
-            words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
-            prefix = f"{words}-{secrets.token_hex(6)}"
+            prefix = mint_storage_prefix(self.table_name)
             # One that was made once and is gone, as from an emulator, is made as it was.
             defaults = self._table or LogicalTable(
                 self.table_name, prefix, self.inline_threshold, self.language
@@ -371,25 +382,6 @@ class FirestoreCatalog(Catalog):
 
     def _expired(self, now: datetime) -> Query:
         return expired_entries(self.documents.collections.entries, self.documents.scope, now)
-
-    def _select(
-        self, query: Query, limit: int, condition: Filter | None, now: datetime
-    ) -> list[EntryRow]:
-        """Return up to *limit* live rows of *query* that fulfil *condition*."""
-        plan = plan_filter(condition)
-        if plan.codes:
-            query = replace(query, contains=("metadata_codes", plan.codes))
-        more = limit if condition is None else 2 * limit + 10
-        found: list[EntryRow] = []
-        size = min(more, DOCUMENTS_PER_REQUEST)
-        for page in self.documents.look().pages(query, size, growing=True):
-            for each in page:
-                row = read_entry(each.id, each.fields)
-                if is_live(row, now) and matches(condition, row.metadata):
-                    found.append(row)
-                    if len(found) == limit:
-                        return found
-        return found
 
     def _stored(self, session: Session, ids: Sequence[str]) -> dict[str, StoredEntry]:
         found = session.get([self._entry_path(entry_id) for entry_id in ids])

@@ -8,11 +8,17 @@ comes back is checked against the whole filter in any case.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple, TypedDict
 
-from ltm.catalog.documents import UNCODED, metadata_code
+from ltm.catalog.commit import is_live
+from ltm.catalog.document_queries import Query
+from ltm.catalog.documents import UNCODED, metadata_code, read_entry
+from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
+from ltm.entry import EntryRow
 from ltm.hashing import canonical_json
-from ltm.search.filters import And, ContainsElement, Equals, Filter, In, Or, parse_filter
+from ltm.search.filters import And, ContainsElement, Equals, Filter, In, Or, matches, parse_filter
 
 MAX_CHOICES = 30
 """Strings of which one query can ask for any."""
@@ -46,6 +52,26 @@ def plan_filter(wanted: Filter | None) -> Plan:
             if codes and len(codes) <= most:
                 return Plan([*codes, UNCODED], part)
     return Plan([], None)
+
+
+def select_rows(
+    session: Session, query: Query, limit: int, condition: Filter | None, now: datetime
+) -> list[EntryRow]:
+    """Return up to *limit* rows of *query* that are live at *now* and fulfil *condition*."""
+    plan = plan_filter(condition)
+    if plan.codes:
+        query = replace(query, contains=("metadata_codes", plan.codes))
+    more = limit if condition is None else 2 * limit + 10
+    found: list[EntryRow] = []
+    size = min(more, DOCUMENTS_PER_REQUEST)
+    for page in session.pages(query, size, growing=True):
+        for each in page:
+            row = read_entry(each.id, each.fields)
+            if is_live(row, now) and matches(condition, row.metadata):
+                found.append(row)
+                if len(found) == limit:
+                    return found
+    return found
 
 
 def explain_filter(prefix: str, metadata_filter: Mapping[str, Any] | None) -> Explanation:

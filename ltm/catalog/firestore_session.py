@@ -22,6 +22,7 @@ class Collections(NamedTuple):
     versions: str
     deletions: str
     words: str
+    leases: str
     batches: str
 
     @classmethod
@@ -34,6 +35,7 @@ class Collections(NamedTuple):
             versions=f"{prefix}ltm_entry_versions",
             deletions=f"{prefix}ltm_payload_deletions",
             words=f"{prefix}ltm_entry_search",
+            leases=f"{prefix}ltm_leases",
             batches=f"{prefix}ltm_batches",
         )
 

@@ -91,9 +91,9 @@ class WriteSteps:
         if row is not None:
             fields = entry_fields(row, *self._names, has_words=document is not None)
             self._session.put(entry_path, fields)
-        elif outcome.deleted:
+        elif decision.replaces:
             self._session.delete(entry_path)
-        if row is not None or outcome.deleted:
+        if row is not None or decision.replaces:
             self._write_words(entry_id, row, stored, document, has_changed=words_changed)
         return outcome
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
+from ltm.catalog.leases import Leases
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import ValidationError
@@ -33,6 +36,12 @@ def validate_threshold(inline_threshold: object) -> int:
     if not 0 <= inline_threshold < 2**31:
         raise ValidationError(f"inline_threshold: {inline_threshold} is not from 0 to {2**31 - 1}")
     return inline_threshold
+
+
+def mint_storage_prefix(table_name: str) -> str:
+    """Return the first segment of the paths of a new table's payloads, which no other has."""
+    words = re.sub(r"[^A-Za-z0-9_-]", "_", table_name)[:64]
+    return f"{words}-{secrets.token_hex(6)}"
 
 
 class LogicalTable(NamedTuple):
@@ -125,7 +134,8 @@ class CatalogPrimitives(ABC):
         The rules are those of :mod:`ltm.catalog.commit`. Outcomes are in the order of *changes*.
 
         Raises:
-            ConflictError: A condition of one of them does not hold.
+            ConflictError: A condition of one of them does not hold; LeaseLostError: the lease that
+                it is bound to is not there any more.
             CatalogUnavailableError: Nothing is known to be written.
         """
 
@@ -229,6 +239,11 @@ class CatalogPrimitives(ABC):
     @abstractmethod
     def history(self) -> History:
         """The snapshots of the logical table."""
+
+    @property
+    @abstractmethod
+    def leases(self) -> Leases:
+        """The leases of the logical table."""
 
     @abstractmethod
     def probe(self, now: datetime) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,9 +23,15 @@ from ltm.catalog.commit import (
 )
 from ltm.catalog.conditions import compile_filter
 from ltm.catalog.database import Database, in_chunks
-from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
+from ltm.catalog.primitives import (
+    CatalogStatistics,
+    IndexedEntry,
+    LogicalTable,
+    mint_storage_prefix,
+)
 from ltm.catalog.sql_history import SQLHistory
 from ltm.catalog.sql_indexes import check_search_index, read_indexed, write_indexed
+from ltm.catalog.sql_leases import SQLLeases, end_with
 from ltm.catalog.sql_search import find_ranked
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
@@ -89,6 +94,10 @@ class SQLCatalog(Catalog):
     @property
     def history(self) -> SQLHistory:
         return SQLHistory(self)
+
+    @property
+    def leases(self) -> SQLLeases:
+        return SQLLeases(self)
 
     def close(self) -> None:
         if self._owns_database:
@@ -182,6 +191,7 @@ class SQLCatalog(Catalog):
 
         def write(session: Session) -> list[Outcome]:
             snapshot_seq, newest, found = self._current(session, [each.id for each in ordered])
+            end_with(session, self.database, ordered)
             outcomes: dict[str, Outcome] = {}
             for chunk in in_chunks(ordered):
                 steps = self._steps(now)
@@ -330,11 +340,10 @@ class SQLCatalog(Catalog):
         return LogicalTable(self.table_name, _prefix_of(self.tenant, prefix), *defaults)
 
     def _make_table(self) -> LogicalTable:
-        words = re.sub(r"[^A-Za-z0-9_-]", "_", self.table_name)[:64]
         row = {
             "name": self.table_name,
             "type": "memory",
-            "storage_prefix": f"{words}-{secrets.token_hex(6)}",
+            "storage_prefix": mint_storage_prefix(self.table_name),
             "inline_threshold": self.inline_threshold,
             "language": self.language,
             "snapshot_seq": 0,

@@ -43,7 +43,7 @@ class WriteSteps:
             deletion = {"storage_uri": outcome.freed, "scheduled_at": self._now}
             self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
         if row is None:
-            if outcome.deleted:
+            if decision.replaces:
                 self._removed.append(entry_id)
             return
         fields = row._asdict() | self._scope

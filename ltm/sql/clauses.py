@@ -13,6 +13,7 @@ from ltm.sql.models import (
     EntryModel,
     EntrySearchModel,
     EntryVersionModel,
+    LeaseModel,
     LogicalTableModel,
     PayloadDeletionModel,
     SnapshotModel,
@@ -25,6 +26,7 @@ SEARCH: Table = Base.metadata.tables[EntrySearchModel.__tablename__]
 TABLES: Table = Base.metadata.tables[LogicalTableModel.__tablename__]
 SNAPSHOTS: Table = Base.metadata.tables[SnapshotModel.__tablename__]
 DELETIONS: Table = Base.metadata.tables[PayloadDeletionModel.__tablename__]
+LEASES: Table = Base.metadata.tables[LeaseModel.__tablename__]
 
 ROW_COLUMNS = (
     "id",

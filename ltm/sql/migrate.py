@@ -33,7 +33,7 @@ from ltm.sql.models import Base
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in the migrations; a test holds it equal to what Alembic finds there."""
 
 VERSION_TABLE = "ltm_alembic_version"

@@ -170,6 +170,23 @@ class PayloadDeletionModel(Base):
     scheduled_at: Mapped[datetime] = mapped_column(UTCDateTime)
 
 
+class LeaseModel(Base):
+    """The right to compute what the entry of a key is to be, until it ends or expires."""
+
+    __tablename__ = "ltm_leases"
+    __table_args__ = (Index("ix_ltm_leases_table", "tenant_id", "table_name"),)
+
+    id: Mapped[str] = mapped_column(ENTRY_ID, primary_key=True)
+    """That of the entry, which need not be there."""
+    tenant_id: Mapped[str] = mapped_column(NAME)
+    table_name: Mapped[str] = mapped_column(NAME, ForeignKey("ltm_tables.name"))
+    key: Mapped[str] = mapped_column(bytewise(1024))
+    owner: Mapped[str] = mapped_column(String(64))
+    acquired_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    renewed_at: Mapped[datetime] = mapped_column(UTCDateTime)
+    expires_at: Mapped[datetime] = mapped_column(UTCDateTime)
+
+
 class EntryMetadataModel(Base):
     """The metadata of entries, one row per path and value code, for filters by index.
 

@@ -40,12 +40,13 @@ from ltm.sql.clauses import (
 from ltm.sql.columns import UTCDateTime
 from ltm.sql.dialect import LIMIT, Rows, SQLDialect
 from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
+from ltm.sql.leases import LeaseStatements
 from ltm.sql.migrate import VERSION
 from ltm.sql.payloads import PayloadStatements
 from ltm.sql.search import FilterCondition, walk_unless_few
 
 
-class Statements(PayloadStatements):
+class Statements(PayloadStatements, LeaseStatements):
     """Every statement of a SQL catalog, each compiled once for one dialect."""
 
     def __init__(self, dialect: SQLDialect, schema: str | None) -> None:

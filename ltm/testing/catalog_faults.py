@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeVar
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
+from ltm.catalog.leases import Leases
 from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import CatalogUnavailableError
@@ -39,6 +40,7 @@ CatalogOperation = Literal[
     "index_again",
     "check_search_index",
     "history",
+    "leases",
     "transaction",
 ]
 
@@ -177,6 +179,10 @@ class FailingCatalog(Catalog):
     @property
     def history(self) -> History:
         return self._switches.run("history", lambda: self._catalog.history)
+
+    @property
+    def leases(self) -> Leases:
+        return self._switches.run("leases", lambda: self._catalog.leases)
 
     def transaction(self) -> AbstractContextManager[Catalog]:
         return self._switches.run("transaction", self._catalog.transaction)

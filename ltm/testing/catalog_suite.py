@@ -12,9 +12,10 @@ from __future__ import annotations
 from ltm.testing.entry_suite import EntrySuite
 from ltm.testing.find_suite import FindSuite
 from ltm.testing.history_suite import HistorySuite
+from ltm.testing.lease_suite import LeaseSuite
 from ltm.testing.lifetime_suite import LifetimeSuite
 from ltm.testing.location_suite import LocationSuite
 
 
-class CatalogSuite(EntrySuite, FindSuite, LifetimeSuite, LocationSuite, HistorySuite):
+class CatalogSuite(EntrySuite, FindSuite, LeaseSuite, LifetimeSuite, LocationSuite, HistorySuite):
     """The conformance suite of :class:`~ltm.catalog.base.Catalog`."""

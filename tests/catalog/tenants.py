@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from ltm.catalog.leases import Lease
 from ltm.catalog.supabase import SupabaseCatalog
 from ltm.testing.catalog_fixtures import track
 from ltm.testing.clock import FakeClock
@@ -22,6 +23,7 @@ KEYED = {
     "ltm_entry_versions": "content_hash",
     "ltm_snapshots": "name",
     "ltm_payload_deletions": "scheduled_at",
+    "ltm_leases": "expires_at",
     "ltm_entry_metadata": "updated_at",
     "ltm_entry_search": "length",
 }
@@ -37,6 +39,15 @@ ENTRY = {
     "begin_seq": 0,
     "created_at": "2030-01-01",
     "updated_at": "2030-01-01",
+}
+LEASE = {
+    "tenant_id": "a",
+    "table_name": "default",
+    "key": "new",
+    "owner": "a",
+    "acquired_at": "2030-01-01",
+    "renewed_at": "2030-01-01",
+    "expires_at": "2030-01-01",
 }
 HASH_OF = {tenant: hashlib.sha256(tenant.encode()).hexdigest()[:32] for tenant in "ab"}
 
@@ -70,6 +81,7 @@ def fill(url: str) -> None:
             track(catalog, "k", f"words of {tenant}", metadata={"type": "note"})
             catalog.create_snapshot("same name")
             track(catalog, "k", f"new words of {tenant}", metadata={"type": "note"})
+            catalog.leases.take(Lease(catalog.entry_id("k"), "k", tenant, clock.now), clock.now)
 
 
 def everything_of(url: str, tenant: str) -> dict[str, list[tuple[Any, ...]]]:

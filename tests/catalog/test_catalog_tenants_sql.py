@@ -12,6 +12,7 @@ from tenants import (
     ENTRY,
     HASH_OF,
     KEYED,
+    LEASE,
     Connection,
     acting,
     claims_of,
@@ -96,6 +97,8 @@ def test_a_row_cannot_be_written_in_the_name_of_another_tenant(
     insert_refused(attacker, "ltm_snapshots", snapshot, more)
     deletion = {"storage_uri": "x", "tenant_id": tenant, "scheduled_at": "2030-01-01"}
     insert_refused(attacker, "ltm_payload_deletions", deletion, more)
+    lease = LEASE | {"tenant_id": tenant, "id": generate_entry_id("new", tenant=tenant)}
+    insert_refused(attacker, "ltm_leases", lease, more)
     words = {"entry_id": generate_entry_id("k", tenant="a"), "tenant_id": tenant}
     words |= {"table_name": "default", "length": 1, "text": "x"}
     insert_refused(attacker, "ltm_entry_search", words, more)
@@ -120,6 +123,8 @@ def test_the_id_of_another_tenants_key_cannot_be_taken(
     if "UPDATE" not in more:
         version = ENTRY | {"id": generate_entry_id(key, tenant="b"), "end_seq": 9}
         insert_refused(attacker, "ltm_entry_versions", version, more)
+        lease = LEASE | {"id": generate_entry_id(key, tenant="b")}
+        insert_refused(attacker, "ltm_leases", lease, more)
 
 
 def test_the_id_of_an_untenanted_key_cannot_be_taken(attacker: Connection) -> None:

@@ -66,7 +66,7 @@ def test_an_installed_wheel_upgrades_a_catalog_and_remembers(wheel: Path, tmp_pa
     indexes = call("--catalog", "firestore://nowhere", "db", "indexes")
     assert "ltm_entries" in indexes
     call("db", "upgrade")
-    assert "0003" in call("db", "current")
+    assert "0004" in call("db", "current")
     call("db", "check")
     call("store", "greeting", '"Hello from a wheel"')
     assert "Hello from a wheel" in call("get", "greeting")
