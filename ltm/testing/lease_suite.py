@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -15,6 +14,7 @@ from ltm.errors import ConflictError
 from ltm.hashing import compute_content_hash
 from ltm.testing.catalog_fixtures import CatalogFixtures, track
 from ltm.testing.clock import FakeClock
+from ltm.testing.threads import in_threads
 
 
 def lease_of(catalog: Catalog, key: str, owner: str, seconds: float = 30) -> Lease:
@@ -155,17 +155,7 @@ class LeaseSuite(CatalogFixtures):
         assert catalog.statistics(catalog.clock()).entries == 0
 
     def test_of_many_that_ask_at_once_one_gets_the_lease(self, catalog: Catalog) -> None:
-        barrier = threading.Barrier(8)
         found: list[Lease] = []
-
-        def ask(name: str) -> None:
-            barrier.wait(30)
-            found.append(take(catalog, "k", name))
-
-        threads = [threading.Thread(target=ask, args=(f"owner {index}",)) for index in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(60)
+        in_threads(lambda number: found.append(take(catalog, "k", f"owner {number}")), 8)
         assert len(found) == 8
         assert len(set(found)) == 1
