@@ -146,7 +146,8 @@ class CachePolicy:
         else:
             total = DEFAULT_TTL_DAYS * 86_400
         if not 0 < total <= MAX_TTL:
-            raise ValidationError(f"ttl: expected above 0 and up to {MAX_TTL} s, got {total} s")
+            names = ", ".join(given) or "ttl"
+            raise ValidationError(f"{names}: expected above 0 and up to {MAX_TTL} s, got {total} s")
         return total
 
 
