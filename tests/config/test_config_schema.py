@@ -71,7 +71,9 @@ def test_every_key_is_explained_and_every_default_shown() -> None:
 variables = st.sampled_from(
     ["${N}", "${T}", "${A}", "${NONE:-x}", "a${EMPTY}", "$${N}", "${NONE}", "${N}\n"]
 )
-plain_text = st.text(st.characters(codec="utf-8", exclude_characters="$\0"), min_size=1, max_size=20)
+plain_text = st.text(
+    st.characters(codec="utf-8", exclude_characters="$\0"), min_size=1, max_size=20
+)
 open_values = st.recursive(
     st.none() | st.booleans() | st.integers() | plain_text | st.just("$${N} $"),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(plain_text, inner, max_size=2),

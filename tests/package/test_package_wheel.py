@@ -41,7 +41,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_migrations_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "ltm/_migrations/versions/0001_first_schema.py" in names
-    assert "ltm/catalog/firestore.indexes.json" in names
+    assert {"ltm/catalog/firestore.indexes.json", "ltm/settings.schema.json"} <= set(names)
     assert {"ltm/_migrations/env.py", "ltm/py.typed", "ltm/cli/__init__.py"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"ltm", "ltm-0.1.0.dist-info"}
 
