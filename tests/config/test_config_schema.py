@@ -213,6 +213,7 @@ SQLITE = {"type": "sqlite"}
         {"catalog": {"type": "postgresql", "host": "h", "connection_string": "c"}},
         {"catalog": {"type": "supabase", "pool_size": 1, "pool_max": 1}},
         {"storage": {"s3_region": "a", "options": {"client_kwargs": {"region_name": "a"}}}},
+        {"storage": {"s3_region": "a", "options": {"client_kwargs": "b"}}},
         {"storage": {"s3_access_key_id": "a", "options": {"key": "a"}}},
         {"storage": {"format": "json"}, "payload_format": "duckdb"},
         {"storage": "${BUCKET"},
@@ -223,6 +224,30 @@ def test_what_is_wrong_is_refused_by_both_wherever_the_document_starts(inner: An
     for document in (inner, {"ltm": inner}, {"settings": {"ltm": inner}}):
         assert not is_accepted(document)
         assert not VALIDATOR.is_valid(document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        None,
+        {},
+        {"settings": None},
+        {"settings": {}, "agents": []},
+        {"settings": {"ltm": None}},
+        {"ltm": {"catalog": {}, "storage": {"options": None}}, "settings": 1},
+        {"catalog": "postgresql", "storage": "${NONE:-./data/}"},
+        {"catalog": "my.own"},
+        {"catalog": "${NONE:-redis}"},
+        {"catalog": {"type": "${NONE:-redis}", "servers": ["${N}"], "x": {"y": None}}},
+        {"table": "${N:-" + "x" * 300 + "}"},
+        {"lazy": "${T}", "max_workers": "${N}", "payload_format": "${NONE:-duckdb}"},
+        {"storage": {"options": {"client_kwargs": None}, "s3_region": "eu"}},
+        {"storage": {"format": "duckdb"}, "payload_format": "duckdb"},
+    ],
+)
+def test_every_form_is_accepted_by_both(document: Any) -> None:
+    assert is_accepted(document)
+    VALIDATOR.validate(document)
 
 
 @pytest.mark.parametrize(
