@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check format bench lock clean
+.PHONY: demo test check format schema bench lock clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("ltm needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -29,6 +29,10 @@ check: $(READY)
 format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+schema: $(READY)
+	$(BIN)/python -m ltm.settings_schema > $(VENV)/settings.schema.json
+	mv $(VENV)/settings.schema.json ltm/settings.schema.json
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks

@@ -22,20 +22,22 @@ from msgspec import convert, structs
 from ltm.errors import MissingDependencyError, ValidationError
 from ltm.keys import validate_name
 from ltm.settings import (
+    CATALOGS,
+    EXCLUSIVE,
+    S3_OPTIONS,
     CatalogSettings,
-    Count,
     FirestoreSettings,
     Name,
-    PayloadFormat,
     PluginSettings,
-    PooledSettings,
     PostgresSettings,
+    Section,
     Settings,
     SQLiteSettings,
     StorageSettings,
     SupabaseSettings,
     Text,
     mask_url,
+    shorthands,
 )
 
 __all__ = [
@@ -59,15 +61,6 @@ _Environ = Mapping[str, str] | None
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\})?")
 _WORD = re.compile(r"[A-Za-z_][\w.-]{0,63}")
 _UNQUOTED = re.compile(r"""(?:[^'"]|'\\?.'|'<[a-z ]+>')*""")
-
-
-_TYPED = SQLiteSettings, PostgresSettings, SupabaseSettings, FirestoreSettings
-_CATALOGS = {kind().type: kind for kind in _TYPED} | {"postgresql": _TYPED[1]}
-_EXCLUSIVE = {"pool_size": "pool_max"}
-_EXCLUSIVE |= dict.fromkeys(("host", "port", "database", "user", "password"), "connection_string")
-# Short names in ``storage`` for options of s3fs; the region goes into ``client_kwargs``.
-_S3_OPTIONS = {"s3_region": "region_name", "s3_endpoint": "endpoint_url"}
-_S3_OPTIONS |= {"s3_access_key_id": "key", "s3_secret_access_key": "secret"}
 
 
 def load_settings(source: str | os.PathLike[str] | _Open, *, environ: _Environ = None) -> Settings:
@@ -124,7 +117,7 @@ class _Reader:
 
     def settings(self, value: object, path: str) -> Settings:
         section = _mapping(value, path)
-        values = self._section(Settings, section, path, {"payload_format": PayloadFormat})
+        values = self._section(Settings, section, path)
         chosen = values.pop("payload_format", self._storage_format)
         if self._storage_format not in (None, chosen):
             raise ValidationError(f"{_join(path, 'payload_format')}: storage.format differs")
@@ -133,11 +126,12 @@ class _Reader:
             values["storage"] = structs.replace(storage, format=chosen)
         return Settings(**values)
 
-    def _section(self, kind: Any, section: _Open, path: str, more: _Open) -> dict[str, Any]:
-        """Return what *section* gives for the fields of *kind* and for the names in *more*."""
+    def _section(self, kind: type[Section], section: _Open, path: str) -> dict[str, Any]:
+        """Return what *section* gives for the fields of *kind* and for its shorthands."""
         from difflib import get_close_matches
 
-        types = {each.name: each.type for each in structs.fields(kind)} | {**more}
+        types = {each.name: each.type for each in structs.fields(kind)}
+        types |= {name: each for name, (each, _) in shorthands(kind).items()}
         readers = {CatalogSettings: self._catalog, StorageSettings: self._storage}
         values: dict[str, Any] = {}
         for key, value in section.items():
@@ -156,12 +150,11 @@ class _Reader:
         name = self._scalar(section.pop("type", default), Text, f"{path}.type")
         if not _WORD.fullmatch(name):
             raise ValidationError(f"{path}.type: expected the name of a catalog, such as 'sqlite'")
-        if name not in _CATALOGS:
+        if name not in CATALOGS:
             return PluginSettings(type=name, plugin_options=self._expand(section, path))
-        kind = _CATALOGS[name]
-        more = {"pool_size": Count} if issubclass(kind, PooledSettings) else {}
-        values = self._section(kind, section, path, more)
-        for one, other in _EXCLUSIVE.items():
+        kind = CATALOGS[name]
+        values = self._section(kind, section, path)
+        for one, other in EXCLUSIVE.items():
             if one in values and other in values:
                 raise ValidationError(f"{path}.{one}: {other} is given too")
         if "pool_size" in values:
@@ -174,10 +167,10 @@ class _Reader:
         section = {"uri": value} if isinstance(value, str) else {**_mapping(value, path)}
         within = f"{path}.options"
         options = self._expand(_mapping(section.pop("options", None), within), within)
-        values = self._section(StorageSettings, section, path, dict.fromkeys(_S3_OPTIONS, Text))
+        values = self._section(StorageSettings, section, path)
         self._storage_format = values.get("format")
-        for short in [name for name in _S3_OPTIONS if name in values]:
-            target, name = options, _S3_OPTIONS[short]
+        for short in [name for name in S3_OPTIONS if name in values]:
+            target, name = options, S3_OPTIONS[short]
             if short == "s3_region":
                 target = {**_mapping(options.get("client_kwargs"), f"{within}.client_kwargs")}
                 options["client_kwargs"] = target

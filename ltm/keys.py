@@ -76,7 +76,7 @@ def prefix_upper_bound(prefix: str) -> str | None:
 
 
 def require_storable(text: object, what: str) -> str:
-    """Return *text* if every catalog can keep it.
+    """Return *text* if every catalog can keep it; of a subclass, such as an enumeration, its text.
 
     Raises:
         ValidationError: Not text, or NUL or a lone surrogate is in it; *what* says which argument
@@ -91,4 +91,4 @@ def require_storable(text: object, what: str) -> str:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValidationError(f"{what}: {text[:80]!r} holds a lone surrogate") from error
-    return text
+    return text if type(text) is str else str.__str__(text)

@@ -43,6 +43,7 @@ class CatalogSettings(Section, frozen=True, kw_only=True):
     """Which catalog, by the name under which it is registered, and with what options."""
 
     type: str
+    """The name under which the catalog is registered."""
 
     def options(self) -> dict[str, Any]:
         """Return the options that are set, as keyword arguments for the catalog's factory."""
@@ -51,26 +52,38 @@ class CatalogSettings(Section, frozen=True, kw_only=True):
 
 
 class SQLiteSettings(CatalogSettings, frozen=True, kw_only=True):
-    """A catalog in one SQLite file. ``busy_timeout`` is in seconds."""
+    """A catalog in one SQLite file."""
 
     type: str = "sqlite"
     path: Text = "ltm_catalog.db"
+    """The file, made where there is none; ``:memory:`` for a database in memory."""
     durability: Literal["normal", "full"] | None = None
+    """``full``: an fsync for every commit. By default ``normal``."""
     busy_timeout: Seconds | None = None
+    """Seconds to wait for another process's write; by default 30."""
 
 
 class PooledSettings(CatalogSettings, frozen=True, kw_only=True):
-    """What catalogs on PostgreSQL share: timeouts in seconds, ``pool_size`` for ``pool_max``."""
+    """What catalogs on PostgreSQL share."""
 
     connection_string: Text | None = None
+    """``postgresql://user:password@host:port/database``, or libpq's ``key=value`` pairs."""
     schema: Text | None = None
+    """PostgreSQL's schema for the tables, with case; by default where the role looks first."""
     pool_min: Size | None = None
+    """Connections kept while there is little to do, at most ``pool_max``; by default 1."""
     pool_max: Count | None = None
+    """Connections at most; by default 10."""
     pool_timeout: Seconds | None = None
+    """Seconds to wait for a connection while all are in use; by default 30."""
     connect_timeout: Seconds | None = None
+    """Seconds that connecting may take, whole ones, 2 or more; by default 10."""
     statement_timeout: Seconds | None = None
+    """Seconds that the answer to one statement may take; by default 30."""
     pool_mode: Literal["direct", "session", "transaction"] | None = None
+    """What stands before the server: nothing, or a pooler in session or transaction mode."""
     auto_migrate: bool | None = None
+    """Whether first use makes or upgrades the schema; by default it is left to `ltm db upgrade`."""
 
 
 class PostgresSettings(PooledSettings, frozen=True, kw_only=True):
@@ -78,11 +91,17 @@ class PostgresSettings(PooledSettings, frozen=True, kw_only=True):
 
     type: str = "postgres"
     host: Text | None = None
+    """Of the server; this and the other parts are by default libpq's: ``PGHOST``, ..."""
     port: Annotated[int, Meta(ge=1, le=65535)] | None = None
+    """Of the server."""
     database: Text | None = None
+    """The name of the database."""
     user: Text | None = None
+    """The role that logs in."""
     password: str | None = None
+    """Of the role; better a reference such as ``${POSTGRES_PASSWORD}``."""
     sslmode: SSLMode | None = None
+    """How far the connection is encrypted and the server proved, as libpq has it."""
 
 
 class SupabaseSettings(PooledSettings, frozen=True, kw_only=True):
@@ -90,22 +109,33 @@ class SupabaseSettings(PooledSettings, frozen=True, kw_only=True):
 
     type: str = "supabase"
     access_token: Text | None = None
+    """A JWT, whose role and claims every transaction takes on."""
     jwt_secret: Text | None = None
+    """The project's secret, to verify ``access_token`` by; without it the token is trusted."""
     tenant: Name | None = None
+    """The tenant to work for without a token."""
     url: Text | None = None
+    """The project's URL; not used, as it doesn't reach PostgreSQL."""
     anon_key: Text | None = None
+    """The project's public key; not used, as it doesn't reach PostgreSQL."""
 
 
 class FirestoreSettings(CatalogSettings, frozen=True, kw_only=True):
-    """A catalog in Firestore. ``credentials`` is a JSON file's path, ``timeout`` in seconds."""
+    """A catalog in Firestore."""
 
     type: str = "firestore"
     project: Text | None = None
+    """The Google Cloud project; by default that of the environment."""
     database: Text | None = None
+    """The database in the project, in native mode; by default ``(default)``."""
     collection_prefix: str | None = None
+    """What the names of all collections begin with; by default nothing."""
     credentials: Text | None = None
+    """The path of a service account's JSON file; by default those of the environment."""
     timeout: Seconds | None = None
+    """Seconds that one request may take with its repetitions; by default 15."""
     index_directory: Text | None = None
+    """Where the local index of search words is kept; by default beside a local payload store."""
 
 
 class PluginSettings(CatalogSettings, frozen=True, kw_only=True):
@@ -118,32 +148,82 @@ class PluginSettings(CatalogSettings, frozen=True, kw_only=True):
 
 
 class StorageSettings(Section, frozen=True, kw_only=True):
-    """Where payloads lie, how they are encoded, and the options that fsspec gets.
-
-    ``timeout`` is in seconds, for a call on one payload; None is the store's own.
-    """
+    """Where payloads lie, how they are encoded, and the options that fsspec gets."""
 
     uri: Text = "./ltm_data/"
+    """A directory, a path that ends in ``.duckdb``, or any URL that fsspec has a driver for."""
     format: PayloadFormat = "json"
+    """What new payloads are written as; all formats are read whatever it says."""
     timeout: Seconds | None = None
+    """Seconds for a call on one payload, retries included; by default 120."""
     options: dict[str, Any] = {}
+    """Handed to fsspec as they are."""
 
 
 class Settings(Section, frozen=True, kw_only=True):
     """All that makes an LTM backend. ``parse_settings`` checks; this constructor does not."""
 
     backend: Text = "duckdb"
+    """``duckdb``, its alias ``ducklake``, or a name that a package registers."""
     catalog: CatalogSettings = SQLiteSettings()
+    """The index of what is remembered; its type alone, or a mapping with the type's options."""
     storage: StorageSettings = field(default_factory=StorageSettings)
+    """Where large values lie; a URI alone, or a mapping."""
     inline_threshold: Size = 1024
     """Bytes; a value strictly smaller is inlined."""
     enable_fts: bool = True
+    """Whether values can be found by their words."""
     table: Name = DEFAULT_TABLE
+    """The logical table, made on first use."""
     language: Text = "english"
+    """Of the search words of a table that is made."""
     verify_reads: bool = True
+    """Whether every read checks the content hash."""
     lazy: bool = True
+    """Whether the catalog is opened at the first call rather than at once."""
     raise_errors: bool = False
+    """Whether failures are raised instead of answered."""
     max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
+    """Payloads read or written at once."""
+
+
+_TYPED = SQLiteSettings, PostgresSettings, SupabaseSettings, FirestoreSettings
+CATALOGS: dict[str, type[CatalogSettings]] = {
+    **{kind().type: kind for kind in _TYPED},
+    "postgresql": PostgresSettings,
+}
+"""The sections of the catalogs of this library, by the names that ``type`` has for them."""
+
+EXCLUSIVE = {
+    "pool_size": "pool_max",
+    **dict.fromkeys(("host", "port", "database", "user", "password"), "connection_string"),
+}
+"""Settings of a catalog that may not be given together with another one."""
+
+S3_OPTIONS = {
+    "s3_region": "region_name",
+    "s3_endpoint": "endpoint_url",
+    "s3_access_key_id": "key",
+    "s3_secret_access_key": "secret",
+}
+"""Short names in ``storage`` for options of s3fs; the region goes into ``client_kwargs``."""
+
+_SHORTHANDS: dict[type[Section], dict[str, tuple[Any, str]]] = {
+    Settings: {"payload_format": (PayloadFormat, "Another place for ``storage.format``.")},
+    PooledSettings: {"pool_size": (Count, "Another name of ``pool_max``.")},
+    StorageSettings: {
+        "s3_region": (Text, "The region of the bucket, for s3fs."),
+        "s3_endpoint": (Text, "The URL of a server that speaks S3, for s3fs."),
+        "s3_access_key_id": (Text, "The access key, for s3fs; by default the environment's."),
+        "s3_secret_access_key": (Text, "The secret key, for s3fs; by default the environment's."),
+    },
+}
+
+
+def shorthands(kind: type[Section]) -> dict[str, tuple[Any, str]]:
+    """Return what may be written beside the fields of *kind*: the type and the meaning by name."""
+    found = (each for base, each in _SHORTHANDS.items() if issubclass(kind, base))
+    return {name: meaning for each in found for name, meaning in each.items()}
 
 
 def mask_url(url: str) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from jsonschema import Draft202012Validator
 
 from ltm.config import parse_yaml
 
@@ -38,10 +41,14 @@ def test_the_examples_of_a_page_run_in_order(page: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+# Those of docs/settings.md also run, in tests/config.
 @pytest.mark.parametrize("page", [page for page in PAGES if "```yaml" in read(page)])
-def test_the_settings_of_a_page_are_accepted(page: str) -> None:
+def test_the_settings_of_a_page_are_accepted_and_valid_by_the_schema(page: str) -> None:
+    schema = json.loads((ROOT / "ltm/settings.schema.json").read_text("utf-8"))
     for settings in re.findall(r"^```yaml\n(.*?)^```", read(page), re.MULTILINE | re.DOTALL):
-        assert parse_yaml(settings, environ={}).backend == "duckdb"
+        environ = dict.fromkeys(re.findall(r"\$\{(\w+)\}", settings), "set")
+        assert parse_yaml(settings, environ=environ).backend == "duckdb"
+        Draft202012Validator(schema).validate(yaml.safe_load(settings))
 
 
 @pytest.mark.parametrize("page", PAGES)

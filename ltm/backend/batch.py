@@ -128,4 +128,4 @@ def _key_of(entry: object) -> str | None:
     key = entry.get("key") if isinstance(entry, Mapping) else None
     if isinstance(entry, tuple) and entry:
         key = entry[0]
-    return key if isinstance(key, str) else None
+    return str.__str__(key) if isinstance(key, str) else None

@@ -45,7 +45,7 @@ class EntryCalls(BackendCalls):
         self, key: str, default: JSONValue = None, *, snapshot: str | None = None
     ) -> RetrieveAnswer:
         self.require_open()
-        validate_key(key)
+        key = validate_key(key)
         if snapshot is None:
             entry = self._read(key)
         else:
@@ -76,8 +76,8 @@ class EntryCalls(BackendCalls):
     @answering
     def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
         self.require_open()
-        identity = self.parts.catalog.entry_id(validate_key(key))
-        removal = Removal(id=identity, key=key, if_match=if_match)
+        key = validate_key(key)
+        removal = Removal(id=self.parts.catalog.entry_id(key), key=key, if_match=if_match)
         (outcome,) = self.parts.catalog.write([removal], self.parts.clock())
         self.parts.free([outcome])
         return DeleteAnswer(success=True, deleted=outcome.deleted, key=key)

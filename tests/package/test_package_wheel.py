@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tarfile
 import venv
 import zipfile
 from pathlib import Path
@@ -41,9 +42,19 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_package_and_its_migrations_and_nothing_else(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert "ltm/_migrations/versions/0001_first_schema.py" in names
-    assert "ltm/catalog/firestore.indexes.json" in names
+    assert {"ltm/catalog/firestore.indexes.json", "ltm/settings.schema.json"} <= set(names)
     assert {"ltm/_migrations/env.py", "ltm/py.typed", "ltm/cli/__init__.py"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"ltm", "ltm-0.1.0.dist-info"}
+
+
+def test_the_source_distribution_holds_what_the_wheel_is_made_of(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", str(tmp_path)]
+    built = run([*command, str(ROOT)], tmp_path)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (found,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(found) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"ltm/settings.schema.json", "ltm/py.typed", "migrations/env.py", "Makefile"} <= names
 
 
 @pytest.mark.timeout(300)
@@ -65,6 +76,8 @@ def test_an_installed_wheel_upgrades_a_catalog_and_remembers(wheel: Path, tmp_pa
 
     indexes = call("--catalog", "firestore://nowhere", "db", "indexes")
     assert "ltm_entries" in indexes
+    printed = run([python, "-m", "ltm.settings_schema"], tmp_path).stdout
+    assert printed == (ROOT / "ltm/settings.schema.json").read_text("utf-8")
     call("db", "upgrade")
     assert "0004" in call("db", "current")
     call("db", "check")
