@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from ltm.backend.parts import BackendCalls
 from ltm.backend.writer import Condition
-from ltm.cache.heartbeat import Heartbeat
+from ltm.cache.heartbeat import renewing
 from ltm.cache.policy import CachePolicy
 from ltm.cache.results import CacheAnswer, is_failure
 from ltm.cache.steps import Act, Ask, Begin, Pause, Steps, held_leases
@@ -122,7 +122,7 @@ class CachedCall:
     def _compute_under(self, lease: Lease) -> Steps:
         """Compute and remember a result while *lease* is kept in force."""
         try:
-            with Heartbeat(self.memory.catalog, lease, self.policy.lease_seconds):
+            with renewing(self.memory.catalog, lease, self.policy.lease_seconds):
                 return (yield from self._compute(lease.key, lease))
         except BaseException as error:
             yield from self._let_go(lease, error)
