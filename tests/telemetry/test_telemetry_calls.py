@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
 import ltm
@@ -213,3 +215,17 @@ def test_a_cache_counts_hits_and_misses_and_has_spans(collector: Collector) -> N
         "ltm.value.bytes": 3,
         "error.type": "storage_error",
     }
+
+
+def test_a_span_of_a_generator_that_is_dropped_is_nobodys_parent(collector: Collector) -> None:
+    def count() -> Iterator[int]:
+        with telemetry.span("ltm.counting", is_parent=False):
+            yield from range(3)
+
+    numbers = count()
+    assert next(numbers) == 0
+    with telemetry.span("ltm.meanwhile"):
+        del numbers
+    assert collector.only("ltm.meanwhile").parent is None
+    assert collector.only("ltm.counting").events == ()
+    assert not trace.get_current_span().get_span_context().is_valid
