@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
+from ltm import telemetry
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.parts import Parts
@@ -128,8 +129,9 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             return
         aftermath = DeferredAftermath(self.catalog, self.payloads)
         is_committing = False
+        span = telemetry.span("ltm.transaction", {"ltm.table": self.catalog.table_name})
         try:
-            with self.catalog.transaction() as catalog:
+            with span, self.catalog.transaction() as catalog:
                 parts = self._assemble(catalog, self.payloads, self.clock, aftermath)
                 with BoundBackend(parts, raise_errors=True) as bound:
                     self._thread.transaction = bound

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from ltm import telemetry
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry
 from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answering
@@ -64,13 +65,16 @@ class EntryCalls(BackendCalls):
                 content_hash=None,
                 inlined=False,
             )
+        inlined = entry.row.storage_uri is None
+        if telemetry.is_on:
+            telemetry.count_value("retrieve", entry.row.byte_size, inlined=inlined)
         return RetrieveAnswer(
             success=True,
             found=True,
             value=entry.value,
             metadata=entry.row.metadata,
             content_hash=entry.row.content_hash,
-            inlined=entry.row.storage_uri is None,
+            inlined=inlined,
         )
 
     @answering

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from ltm.backend.observed import observed
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.history import Snapshot
 from ltm.duckdb_forks import in_duckdb
@@ -36,6 +37,7 @@ class QueryCalls(BackendCalls):
         as_arrow: bool,
     ) -> Any: ...
 
+    @observed
     def query(
         self,
         sql: str,

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from ltm import telemetry
 from ltm.catalog.document_queries import Found, Query
 from ltm.catalog.documents import Writes
 from ltm.catalog.firestore_access import (
@@ -271,11 +272,16 @@ class _Call(NamedTuple):
 
     def send(self, method: str, request: Any) -> Any:
         """Send *request*, give it up after its seconds, and return the answer."""
-        return getattr(self.access.api, method)(
-            request=request, metadata=self.access.metadata, retry=None, timeout=self.seconds
-        )
+        with telemetry.statement("gcp.firestore", method):
+            return self._request(method, request)
 
     def stream(self, method: str, request: Any) -> Iterator[Any]:
         """Send *request* and yield the messages of the answer."""
-        for answer in self.send(method, request):
-            yield type(answer).pb(answer)
+        with telemetry.statement("gcp.firestore", method, is_parent=False):
+            for answer in self._request(method, request):
+                yield type(answer).pb(answer)
+
+    def _request(self, method: str, request: Any) -> Any:
+        return getattr(self.access.api, method)(
+            request=request, metadata=self.access.metadata, retry=None, timeout=self.seconds
+        )

@@ -10,6 +10,7 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import copy_context
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -88,6 +89,12 @@ class PayloadStore(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({mask_credentials(self.root)!r})"
+
+    @property
+    def protocol(self) -> str:
+        """What the root begins with, such as ``s3``; ``file`` for a local path."""
+        protocol, separator, _ = self.root.partition("://")
+        return protocol if separator and "/" not in protocol else "file"
 
     def uri(self, path: str) -> str:
         """Return the full address of the object at *path*.
@@ -230,8 +237,10 @@ class PayloadStore(ABC):
         self.require_open()
         if len(arguments) < 2 or self.max_workers == 1:
             return [call(argument) for argument in arguments]
+        # Whoever traces the driver sees in its threads what this call is a part of.
+        context = copy_context()
         try:
-            return [*self._executor().map(call, arguments)]
+            return [*self._executor().map(lambda each: context.copy().run(call, each), arguments)]
         except RuntimeError:
             self.require_open()  # another thread closed the store, and with it the executor
             raise

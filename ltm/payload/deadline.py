@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from ltm.payload.breaker import MonotonicClock
@@ -42,7 +43,9 @@ class Deadline:
                 future.set_exception(error)
 
         seconds = self._require_time()
-        threading.Thread(target=run, name="ltm-payload-call", daemon=True).start()
+        threading.Thread(
+            target=copy_context().run, args=(run,), name="ltm-payload-call", daemon=True
+        ).start()
         return future.result(seconds)
 
     def ask(self, system: Any, verb: str, *arguments: Any, **options: Any) -> Any:

@@ -11,6 +11,7 @@ from ltm.locations import Location, locate
 from ltm.payload.base import ByteRange, PayloadStore
 from ltm.payload.codecs import Codec, JsonCodec, Record, in_objects
 from ltm.payload.containers import DuckDBCodec
+from ltm.payload.observed import get_ranges, put_objects
 from ltm.payload.parquet import ParquetCodec
 
 MAX_GAP = 64 * 1024
@@ -67,7 +68,7 @@ def write_records(
     encoded = [codec.encode(records[run.start : run.stop]) for run in runs]
     contents = [(path, each.content) for path, each in zip(paths, encoded, strict=True)]
     written: list[str | LTMError] = []
-    for path, each, error in zip(paths, encoded, store.write_many(contents), strict=True):
+    for path, each, error in zip(paths, encoded, put_objects(store, contents), strict=True):
         written += [f"{path}{part}" if error is None else error for part in each.parts]
     return written
 
@@ -76,7 +77,7 @@ def read_texts(store: PayloadStore, uris: Sequence[str]) -> Texts:
     """Return the texts of the values at *uris*, in parallel; neighbours are read together."""
     texts: dict[str, str | LTMError] = {}
     fetches = _plan([*dict.fromkeys(uris)])
-    contents = store.read_ranges([fetch.extent for fetch in fetches])
+    contents = get_ranges(store, [fetch.extent for fetch in fetches])
     for fetch, content in zip(fetches, contents, strict=True):
         if isinstance(content, PayloadError):
             texts.update(dict.fromkeys(fetch.wanted, content))

@@ -8,12 +8,15 @@ machinery would cost several times the statement.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from sys import modules
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import Dialect
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.selectable import SelectBase
+
+from ltm import telemetry
 
 if TYPE_CHECKING:
     from ltm.sql.dialect import SQLDialect
@@ -26,9 +29,12 @@ MAX_SHAPES = 256
 
 
 class CompiledStatement:
-    """The SQL text of a statement, the order of its parameters and how values are converted."""
+    """The SQL text of a statement, the order of its parameters and how values are converted.
 
-    __slots__ = ("_binders", "_constants", "_readers", "text")
+    ``operation`` is SELECT, INSERT, UPDATE or DELETE.
+    """
+
+    __slots__ = ("_binders", "_constants", "_readers", "operation", "text")
 
     def __init__(
         self, statement: ClauseElement, dialect: Dialect, schema: str | None = None
@@ -38,6 +44,7 @@ class CompiledStatement:
             options |= {"schema_translate_map": {None: schema}, "render_schema_translate": True}
         compiled = cast(SQLCompiler, statement.compile(dialect=dialect, **options))
         self.text = str(compiled)
+        self.operation = _operation(compiled)
         names = compiled.positiontup if compiled.positional else list(compiled.binds)
         self._constants: Mapping[str, Any] = {
             name: value for name, value in compiled.params.items() if value is not None
@@ -129,6 +136,9 @@ class Session:
     def __init__(self, connection: Any, dialect: SQLDialect) -> None:
         self._connection = connection
         self.dialect = dialect
+        # Its class rather than a question in each of its methods, which are the hottest path.
+        if telemetry.API in modules and telemetry.notice():
+            self.__class__ = ObservedSession
 
     def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return every row that *statement* answers."""
@@ -164,3 +174,45 @@ class Session:
     def command(self, text: str) -> None:
         """Run transaction control such as ``BEGIN``."""
         self.dialect.command(self._connection, text)
+
+
+class ObservedSession(Session):
+    """A session whose statements are spans."""
+
+    __slots__ = ()
+
+    def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
+        with self._span(statement.operation, statement.text):
+            return super().rows(statement, parameters)
+
+    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+        with self._span(statement.operation, statement.text):
+            return super().row(statement, parameters)
+
+    def run(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> int:
+        with self._span(statement.operation, statement.text):
+            return super().run(statement, parameters)
+
+    def run_many(
+        self, statement: CompiledStatement, parameters: Iterable[Mapping[str, Any]]
+    ) -> int:
+        rows = list(parameters)
+        if not rows:
+            return 0  # nothing is sent
+        with self._span(statement.operation, statement.text):
+            return super().run_many(statement, rows)
+
+    def command(self, text: str) -> None:
+        with self._span(text.split(None, 1)[0], text):
+            super().command(text)
+
+    def _span(self, operation: str, text: str) -> telemetry.Span:
+        return telemetry.statement(self.dialect.name, operation, text)
+
+
+def _operation(compiled: SQLCompiler) -> str:
+    """Return what a statement does, which its first word may not tell: WITH."""
+    for operation in ("insert", "update", "delete"):
+        if getattr(compiled, f"is{operation}"):
+            return operation.upper()
+    return "SELECT"

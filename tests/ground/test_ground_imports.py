@@ -11,7 +11,10 @@ import pytest
 
 import ltm
 
-HEAVY = {"sqlalchemy", "alembic", "fsspec", "duckdb", "google", "yaml", "click", "rich", "msgspec"}
+HEAVY = {
+    *("sqlalchemy", "alembic", "fsspec", "duckdb", "google", "yaml", "click", "rich", "msgspec"),
+    "opentelemetry",
+}
 
 
 def modules_after(script: str, *arguments: str) -> set[str]:
