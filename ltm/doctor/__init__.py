@@ -18,7 +18,7 @@ from ltm.doctor.extensions import diagnose_extensions
 from ltm.doctor.packages import diagnose_packages
 from ltm.doctor.storage import diagnose_storage
 from ltm.doctor.trial import diagnose_use
-from ltm.errors import LTMError
+from ltm.errors import LTMError, MissingDependencyError
 from ltm.finding import Finding, FindingState, ok, problem
 
 __all__ = ["Finding", "FindingState", "diagnose", "explain_settings"]
@@ -53,8 +53,9 @@ def diagnose(
 
 def explain_settings(error: LTMError) -> Finding:
     """Return the finding for settings that could not be read, whose *error* names the place."""
-    if error.error_type == "dependency_missing":
-        return problem("settings", str(error), "install it as the message says", error.error_type)
+    if isinstance(error, MissingDependencyError):
+        command = f"pip install 'ltm[{error.extra}]'"
+        return problem("settings", str(error), command, error.error_type)
     remedy = "correct the settings there; docs/settings.md lists them all"
     return problem("settings", str(error), remedy, error.error_type)
 

@@ -8,7 +8,7 @@ import shutil
 from typing import NamedTuple
 
 from ltm.clock import Clock
-from ltm.errors import LTMError, MissingDependencyError
+from ltm.errors import LTMError, MissingDependencyError, PayloadNotFoundError
 from ltm.finding import Finding, compare_clocks, ok, problem, skipped, warning
 from ltm.payload.base import PayloadStore, mask_credentials
 from ltm.payload.failures import is_bucket_missing, meaning_of, status_and_code
@@ -73,7 +73,10 @@ def cause_of(error: LTMError, *, is_local: bool) -> Cause | None:
         return None
     if is_local:
         return _BY_NUMBER.get(getattr(failure, "errno", None) or 0)
-    if is_bucket_missing(failure) or "no such bucket" in str(error):
+    if isinstance(error, PayloadNotFoundError):
+        return None  # written, and gone: nothing common
+    # Of a write, nothing but the bucket can be missing.
+    if isinstance(failure, FileNotFoundError) or is_bucket_missing(failure):
         return _BUCKET_MISSING
     if type(failure).__name__ in _WITHOUT_CREDENTIALS:
         return _NO_CREDENTIALS

@@ -26,7 +26,7 @@ _NAMED = "check host and port in the connection string"
 
 # In this order: the first that occurs in the text. {0} is the server, {1} what the pattern found.
 _REFUSALS: dict[str, Refusal] = {
-    r"tenant or user not found|tenant/user \S+ not found": Refusal(
+    r"(?i:tenant or user not found|tenant/user \S+ not found)": Refusal(
         "the pooler at {0} knows no such project or user",
         "behind Supabase's pooler the user is postgres.<project>, on the host of its region: copy "
         "the string from 'Connect' in the dashboard",

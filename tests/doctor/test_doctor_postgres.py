@@ -9,8 +9,10 @@ import psycopg
 import pytest
 from findings import Findings, clock_ahead
 
+from ltm.errors import CatalogUnavailableError
 from ltm.sql import migrate
 from ltm.sql.engines import open_engine
+from ltm.sql.refusals import explain_refusal
 from tests.services.fixtures import MakeProxy, running
 from tests.services.pgbouncer import PgBouncer
 from tests.services.postgres import PASSWORDS, PostgresServer, through
@@ -83,6 +85,42 @@ def test_a_database_that_does_not_exist_is_told(
     found = examine(postgres(postgres_server.url("missing")))
     assert 'there is no database "missing"' in found.only("catalog").message
     assert "createdb" in str(found.only("catalog").remedy)
+
+
+def test_a_server_without_a_connection_left_is_told(
+    examine: Examine, postgres_server: PostgresServer
+) -> None:
+    postgres_server.execute("CREATE ROLE crowded LOGIN CONNECTION LIMIT 0")
+    try:
+        found = examine(postgres(postgres_server.url("postgres", "crowded")))
+    finally:
+        postgres_server.execute("DROP ROLE crowded")
+    assert "has no connection left" in found.only("catalog").message
+
+
+def test_behind_a_pooler_the_same_is_told(examine: Examine, pgbouncer: PgBouncer) -> None:
+    found = examine(postgres(pgbouncer.url("missing"), pool_mode="transaction"))
+    assert 'there is no database "missing"' in found.only("catalog").message
+    found = examine(postgres(pgbouncer.url("postgres", "stranger"), pool_mode="transaction"))
+    assert "refuses the user name" in found.only("catalog").message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        # What Supabase's pooler answers, which can't be had here.
+        ("FATAL:  Tenant or user not found", "pooler at db.example:6543 knows no such project"),
+        ("failed: Network is unreachable\n\tIs the server running", "no way from this machine to"),
+        ("FATAL:  the database system is starting up", "starting or stopping"),
+        ('FATAL:  no pg_hba.conf entry for host "10.0.0.1"', "lets nobody in from this machine"),
+    ],
+)
+def test_refusals_that_no_server_here_makes_are_told_too(text: str, words: str) -> None:
+    error = CatalogUnavailableError("catalog: failed")
+    error.__cause__ = psycopg.OperationalError(text)
+    refusal = explain_refusal(error, "postgresql://agent@db.example:6543/memory")
+    assert refusal is not None
+    assert words in refusal.message
 
 
 def test_a_host_without_an_address_is_told(examine: Examine) -> None:

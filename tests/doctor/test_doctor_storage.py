@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -26,17 +28,25 @@ def storage(place: ObjectPlace, **more: Any) -> dict[str, Any]:
     return {"uri": place.uri, "options": place.options, **more}
 
 
+@pytest.fixture(params=["s3", "gcs", "azure"])
+def place(request: pytest.FixtureRequest) -> ObjectPlace:
+    """A bucket or container on each kind of server in turn."""
+    found: ObjectPlace = request.getfixturevalue(f"{request.param}_place")
+    return found
+
+
 def test_a_healthy_bucket_has_neither_problems_nor_warnings(
-    examine: Examine, s3_place: ObjectPlace
+    examine: Examine, place: ObjectPlace
 ) -> None:
-    found = examine(MEMORY, storage(s3_place))
+    found = examine(MEMORY, storage(place))
     assert (found.problems, found.warnings) == ([], [])
     assert found.states("storage") == found.states("clock") == ["ok"]
     assert "disk" not in [each.check for each in found.all]
 
 
-def test_a_bucket_that_is_missing_is_told(examine: Examine, s3_place: ObjectPlace) -> None:
-    found = examine(MEMORY, storage(s3_place) | {"uri": "s3://no-such-bucket/payloads"})
+def test_a_bucket_that_is_missing_is_told(examine: Examine, place: ObjectPlace) -> None:
+    missing = f"{place.server.protocol}://no-such-bucket/payloads"
+    found = examine(MEMORY, storage(place) | {"uri": missing})
     assert found.problems == ["storage"]
     assert "there is no such bucket" in found.only("storage").message
     assert found.only("storage").error_type == "storage_error"
@@ -91,6 +101,53 @@ def test_a_file_in_the_way_of_the_directory_is_told(examine: Examine, tmp_path: 
     found = examine(MEMORY)
     assert found.problems == ["storage"]
     assert "no directory is in the way" in found.only("storage").message
+
+
+ON_A_SMALL_DISK = """
+import json, os, subprocess, sys
+from dataclasses import asdict
+from ltm import create_ltm_backend
+from ltm.doctor import diagnose
+disk, fault = sys.argv[1:]
+settings = {"catalog": {"type": "sqlite", "path": f"{disk}/c.db"}, "storage": f"{disk}/payloads"}
+subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], check=True)
+with create_ltm_backend(catalog_config=settings["catalog"], storage_uri=settings["storage"]) as m:
+    assert m.store("k", "x" * 5000)["success"]
+if fault == "full":
+    descriptor = os.open(f"{disk}/rest", os.O_CREAT | os.O_WRONLY)
+    try:
+        while os.write(descriptor, b"x" * 4096):
+            pass
+    except OSError:
+        pass
+else:
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+print(json.dumps([asdict(each) for each in diagnose(settings)]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("full", "the disk is full"), ("read-only", "is read-only")]
+)
+def test_a_disk_that_is_full_or_read_only_is_told_of_catalog_and_storage(
+    tmp_path: Path, fault: str, words: str
+) -> None:
+    (tmp_path / "disk").mkdir()
+    program = [sys.executable, "-c", ON_A_SMALL_DISK, str(tmp_path / "disk"), fault]
+    alone = ["unshare", "--map-root-user", "--mount"]
+    try:
+        subprocess.run([*alone, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("there is no unshare, or no leave to mount a disk of the test's own")
+    done = subprocess.run(
+        [*alone, *program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    found = {each["check"]: each for each in json.loads(done.stdout) if each["state"] == "problem"}
+    assert words in found["storage"]["message"]
+    assert "nothing can be written" in found["writable"]["message"]
+    # Even reading takes a shared memory beside the file.
+    assert set(found) - {"catalog"} == {"storage", "writable"}
 
 
 def test_a_disk_that_is_nearly_full_is_a_warning(tmp_path: Path) -> None:
