@@ -117,6 +117,9 @@ def _find_pooler(
             "set pool_mode: transaction in the settings, or connect past the pooler",
             "validation_error",
         )
+    if is_shared is None:
+        # One in session mode may have no server left: the first connection holds it.
+        return skipped("pooler", "can't be told: a second connection was not served")
     if is_shared or (is_between and pool_mode != "direct"):
         return ok("pooler", f"pool_mode is {pool_mode!r}, and there is a pooler in between")
     if is_between:
@@ -138,11 +141,13 @@ def _find_pooler(
     return ok("pooler", f"pool_mode is {pool_mode!r}, and there is no pooler in between")
 
 
-def _is_server_shared(database: Database, questions: PostgresQuestions, first: _Session) -> bool:
+def _is_server_shared(
+    database: Database, questions: PostgresQuestions, first: _Session
+) -> bool | None:
     """Return whether two connections are seen to be served by the same process of the server.
 
-    One asks after the other has its answer: where the pooler has one server to lend, whoever held
-    it for a transaction would keep the other waiting.
+    None where there are no two. One asks after the other has its answer: where the pooler has one
+    server to lend, whoever held it for a transaction would keep the other waiting.
     """
     seen: set[tuple[int, int]] = set()
     try:
@@ -151,8 +156,7 @@ def _is_server_shared(database: Database, questions: PostgresQuestions, first: _
                 pair = [each.rows(questions.backend, {})[0][0] for each in (first, second)]
                 seen.add((pair[0], pair[1]))
     except CatalogUnavailableError:
-        # A pooler that has no server left for it: the first holds one, as in session mode.
-        return False
+        return None
     firsts, seconds = {pair[0] for pair in seen}, {pair[1] for pair in seen}
     return bool(firsts & seconds) or len(firsts) > 1
 

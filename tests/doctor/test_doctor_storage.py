@@ -86,6 +86,13 @@ def test_an_endpoint_that_does_not_answer_is_told(examine: Examine, s3_place: Ob
     assert "the endpoint does not answer" in found.only("storage").message
 
 
+def test_a_storage_that_is_silent_is_given_up(examine: Examine, s3_place: ObjectPlace) -> None:
+    s3_place.server.pause()
+    found = examine(MEMORY, storage(s3_place, timeout=2))
+    assert found.problems == ["storage"]
+    assert "the endpoint does not answer" in found.only("storage").message
+
+
 @pytest.mark.parametrize(
     ("seconds", "state"), [(0, "ok"), (20, "warning"), (-20, "warning"), (90, "problem")]
 )
