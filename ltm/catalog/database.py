@@ -73,7 +73,8 @@ class Database:
         self.history = HistoryStatements(self.dialect, schema)
         self.search = SearchStatements(self.dialect, schema)
         self._identity = identity
-        self._migrates = auto_migrate or self.dialect.makes_own_schema
+        self.migrates = auto_migrate or self.dialect.makes_own_schema
+        """Whether a schema that is missing or old is seen to at first use."""
         self._is_ready = False
         self._preparing = threading.Lock()
 
@@ -167,6 +168,10 @@ class Database:
 
         return _persistently(write)
 
+    def revision(self) -> str | None:
+        """Return the revision that the schema is at, None where there is none; make nothing."""
+        return _persistently(self._read_revision)
+
     def close(self) -> None:
         """Close the pool; idempotent."""
         self.pool.close()
@@ -236,9 +241,9 @@ class Database:
     def _prepare(self) -> None:
         """Read the revision of the schema, and make or upgrade it where that is asked for."""
         # Without the lock: during an outage nobody waits for the others' time to run out.
-        revision = _persistently(self._read_revision)
+        revision = self.revision()
         if revision != HEAD:
-            if not self._migrates:
+            if not self.migrates:
                 raise out_of_date(revision)
             with self._preparing:
                 if not self._is_ready:
@@ -274,7 +279,7 @@ class Database:
         return None if row is None else row[0]
 
     def _prepare_within(self, connection: Connection) -> None:
-        if self._migrates:
+        if self.migrates:
             ensure_schema_within(connection, self.schema)
         else:
             revision = current_revision(connection, self.schema)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -34,6 +33,7 @@ from ltm.catalog.documents import (
 from ltm.catalog.firestore_access import Place
 from ltm.catalog.firestore_client import DEADLINE_SECONDS, FirestoreClient
 from ltm.catalog.firestore_counts import count_all, count_live, expired_entries
+from ltm.catalog.firestore_diagnosis import diagnose_firestore, probe_documents
 from ltm.catalog.firestore_filters import Explanation, explain_filter, select_rows
 from ltm.catalog.firestore_history import FirestoreHistory
 from ltm.catalog.firestore_indexes import read_indexed
@@ -56,7 +56,8 @@ from ltm.catalog.primitives import (
 )
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata
-from ltm.errors import CatalogUnavailableError, ValidationError
+from ltm.errors import ValidationError
+from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, require_storable, validate_prefix
 from ltm.search.analysis import Document, Question
 from ltm.search.filters import Filter
@@ -167,6 +168,9 @@ class FirestoreCatalog(Catalog):
     @property
     def leases(self) -> FirestoreLeases:
         return FirestoreLeases(self.documents)
+
+    def diagnose(self) -> Iterator[Finding]:
+        return diagnose_firestore(self._client, self._prefix, self.clock)
 
     def close(self) -> None:
         if self._owns_client:
@@ -291,12 +295,7 @@ class FirestoreCatalog(Catalog):
 
     def probe(self, now: datetime) -> None:
         """Use a document of its own among the deletions, which no query of theirs finds."""
-        path = f"{self.documents.collections.deletions}/probe-{secrets.token_hex(8)}"
-        self.documents.write([], lambda session: session.put(path, {"probed_at": now}))
-        found = self.documents.look([path]).get([path])
-        self.documents.write([], lambda session: session.delete(path))
-        if path not in found or self.documents.look([path]).get([path]):
-            raise CatalogUnavailableError(f"catalog {self._client.where}: lost a write")
+        probe_documents(self.documents, self._client.where, now)
 
     # Indexes
 

@@ -92,6 +92,11 @@ class FirestoreClient:
         self._is_closed = False
 
     @property
+    def is_given(self) -> bool:
+        """Whether Google's client was handed in."""
+        return self._given is not None
+
+    @property
     def where(self) -> str:
         """The database, for messages."""
         if self._given is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, get_args
 
 from sqlalchemy import Engine
@@ -10,6 +11,7 @@ from ltm.catalog.database import Database, Identity
 from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock, utc_now
 from ltm.errors import MissingDependencyError, ValidationError
+from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, validate_name
 from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address
 from ltm.sql.dialects import PostgreSQLDialect
@@ -87,6 +89,7 @@ class PostgresCatalog(SQLCatalog):
             ValidationError: A bad argument.
             MissingDependencyError: psycopg is not installed.
         """
+        self.pool_mode = pool_mode if engine is None else None
         pool: DriverPool
         if engine is not None:
             pool = pool_of(engine)
@@ -118,6 +121,11 @@ class PostgresCatalog(SQLCatalog):
             language=language,
             clock=clock,
         )
+
+    def diagnose(self) -> Iterator[Finding]:
+        from ltm.catalog.postgres_diagnosis import diagnose_postgres
+
+        return diagnose_postgres(self.database, self.clock, self.pool_mode)
 
 
 def database_on(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
@@ -17,6 +17,7 @@ from ltm.catalog.leases import Leases
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import ValidationError
+from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
 from ltm.search.analysis import Document, Question, get_analyzer
 from ltm.search.filters import Filter
@@ -252,6 +253,14 @@ class CatalogPrimitives(ABC):
         Raises:
             CatalogUnavailableError: It did not work.
         """
+
+    def diagnose(self) -> Iterator[Finding]:
+        """Yield what can be said of the way to the database, its set-up and its schema.
+
+        Nothing is made or changed. What fails is a finding, in the time that a connection may take,
+        and what comes after it is looked at where that can still say something.
+        """
+        return iter(())
 
     @abstractmethod
     def close(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from sqlalchemy import Engine
 
@@ -10,6 +11,7 @@ from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
+from ltm.finding import Finding, skipped
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.dialects import SQLiteDialect
 from ltm.sql.engines import DriverPool, EnginePool
@@ -61,6 +63,8 @@ class SQLiteCatalog(SQLCatalog):
         if not 0 < busy_timeout < 2**31 / 1000:
             raise ValidationError(f"busy_timeout: expected seconds above 0, got {busy_timeout!r}")
         self.path = location if location == ":memory:" else os.path.abspath(location)
+        self._durability: Durability = durability
+        self._is_given = engine is not None
         pool: DriverPool
         if engine is not None:
             pool = EnginePool(engine)
@@ -76,3 +80,12 @@ class SQLiteCatalog(SQLCatalog):
             language=language,
             clock=clock,
         )
+
+    def diagnose(self) -> Iterator[Finding]:
+        from ltm.catalog.sqlite_diagnosis import diagnose_sqlite
+
+        if self._is_given:
+            return iter(
+                [skipped("catalog", "the engine was handed in, and only it knows its file")]
+            )
+        return diagnose_sqlite(self.database, self.path, self._durability)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.tokens import AccessToken, read_access_token
 from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
+from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address, supabase_mode
 
@@ -100,16 +101,20 @@ class SupabaseCatalog(SQLCatalog):
             MissingDependencyError: psycopg or PyJWT is not installed.
         """
         identity: Identity | None = None
+        self.token_role: str | None = None
+        self.pool_mode: PoolerMode | None = None
         if access_token is not None:
             token = read_access_token(access_token, jwt_secret=jwt_secret, now=clock())
             tenant = _tenant_of(token, tenant)
             identity = _identity_of(token, clock)
+            self.token_role = token.role
         if engine is not None:
             pool = pool_of(engine)
         else:
             if connection_string is None:
                 raise ValidationError(_missing(url, anon_key))
             address = _require_tls(parse_address(connection_string))
+            self.pool_mode = supabase_mode(address) if pool_mode is None else pool_mode
             pool = open_pool(
                 address,
                 pool_min=pool_min,
@@ -118,7 +123,7 @@ class SupabaseCatalog(SQLCatalog):
                 connect_timeout=connect_timeout,
                 statement_timeout=statement_timeout,
                 recycle_seconds=recycle_seconds,
-                pool_mode=supabase_mode(address) if pool_mode is None else pool_mode,
+                pool_mode=self.pool_mode,
             )
         super().__init__(
             database_on(pool, schema=schema, auto_migrate=auto_migrate, identity=identity),
@@ -128,6 +133,17 @@ class SupabaseCatalog(SQLCatalog):
             language=language,
             clock=clock,
         )
+
+    def diagnose(self) -> Iterator[Finding]:
+        from ltm.catalog.postgres_diagnosis import diagnose_postgres
+        from ltm.catalog.tenant_diagnosis import diagnose_tenants
+
+        is_newest = False
+        for finding in diagnose_postgres(self.database, self.clock, self.pool_mode):
+            yield finding
+            is_newest = finding.check == "schema" and finding.state == "ok"
+        if is_newest:
+            yield from diagnose_tenants(self.database, self.tenant, self.token_role)
 
 
 def _tenant_of(token: AccessToken, tenant: str) -> str:

@@ -12,6 +12,7 @@ import click
 
 import ltm
 from ltm.cli.commands_base import Group, Run, json_option
+from ltm.cli.commands_doctor import doctor
 from ltm.cli.commands_history import changes, diff, restore, snapshots
 from ltm.cli.commands_memory import get_value, list_entries, remove, search, store
 from ltm.cli.commands_query import query
@@ -92,6 +93,7 @@ _COMMANDS: tuple[click.Command, ...] = (
     collect_garbage,
     verify,
     health,
+    doctor,
     copy,
     export_entries,
     import_entries,

@@ -61,6 +61,15 @@ def require_known(protocol: str) -> None:
         raise ValidationError(f"payload store URI: no driver is known for {protocol!r}")
 
 
+def package_of(protocol: str) -> tuple[str, str] | None:
+    """Return the package of the driver of *protocol* and the extra that brings it.
+
+    None where it comes with fsspec, or is no extra of ltm.
+    """
+    driver = _DRIVERS.get(protocol)
+    return None if driver is None else (driver.package, driver.extra)
+
+
 def connect(
     root: str, protocol: str, options: Mapping[str, Any], *, timeout: float, max_workers: int
 ) -> Connection:

@@ -84,7 +84,7 @@ def meaning_of(error: BaseException) -> Meaning:
         return "unknown"
     if _TRANSIENT_CLASSES & _class_names(error):
         return "transient"
-    status, code = _status_and_code(error)
+    status, code = status_and_code(error)
     if status is not None:
         is_transient = status in _TRANSIENT_STATUSES or code in _TRANSIENT_CODES
         return "transient" if is_transient else "answer"
@@ -98,14 +98,14 @@ def meaning_of(error: BaseException) -> Meaning:
 def is_name_taken(error: BaseException) -> bool:
     """Say whether a conditional write failed because there is such an object."""
     # Not every server that speaks S3 names the condition, as s3fs wants it.
-    return isinstance(error, FileExistsError) or _status_and_code(error)[0] == 412
+    return isinstance(error, FileExistsError) or status_and_code(error)[0] == 412
 
 
 def is_bucket_missing(error: BaseException) -> bool:
     """Say whether the server said that there is no such bucket or container."""
     if isinstance(error, BucketMissingError):
         return True
-    return _status_and_code(error)[1] in _NO_BUCKET_CODES
+    return status_and_code(error)[1] in _NO_BUCKET_CODES
 
 
 def secrets_in(options: Mapping[str, Any]) -> set[str]:
@@ -153,7 +153,7 @@ def _with_causes(error: BaseException | None) -> Iterator[BaseException]:
             pending += [each.__cause__, each.__context__]
 
 
-def _status_and_code(error: BaseException) -> tuple[int | None, str | None]:
+def status_and_code(error: BaseException) -> tuple[int | None, str | None]:
     """Return the HTTP status behind *error* and the server's word for what is wrong."""
     for each in _with_causes(error):
         if "aiohttp.HttpProcessingError" in _class_names(each):

@@ -21,24 +21,31 @@ from tests.services.processes import (
 
 
 class PgBouncer:
-    """Lends server connections for one transaction at a time, and knows no prepared statements.
+    """Lends server connections, by default for a transaction, and knows no prepared statements.
 
     It trusts its clients, and lets in the roles ``postgres`` and those of ``PASSWORDS``.
 
     Args:
         server: Any database of it can be reached, under its own name.
         default_pool_size: At most this many server connections per database and role.
+        pool_mode: ``transaction``, or ``session``.
         query_wait_timeout: Seconds until a client that got no server connection is cut off, be they
             all in use or the server down.
     """
 
     def __init__(
-        self, server: PostgresServer, *, default_pool_size: int = 3, query_wait_timeout: int = 15
+        self,
+        server: PostgresServer,
+        *,
+        default_pool_size: int = 3,
+        pool_mode: str = "transaction",
+        query_wait_timeout: int = 15,
     ) -> None:
         self.host = HOST
         self.port = 0
         self._server = server
         self._default_pool_size = default_pool_size
+        self._pool_mode = pool_mode
         self._query_wait_timeout = query_wait_timeout
         self._directory: ServiceDirectory | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -99,7 +106,7 @@ class PgBouncer:
             "unix_socket_dir": "",
             "auth_type": "trust",
             "auth_file": "users.txt",
-            "pool_mode": "transaction",
+            "pool_mode": self._pool_mode,
             "default_pool_size": self._default_pool_size,
             "query_wait_timeout": self._query_wait_timeout,
             # Seconds that it refuses new clients after the server was found down.
