@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, NamedTuple
 
+from ltm import telemetry
 from ltm.backend.parts import BackendCalls
 from ltm.backend.writer import Condition
 from ltm.cache.heartbeat import renewing
@@ -69,7 +70,15 @@ class CachedCall:
         """Return the steps, which end with the answer."""
         if self.policy.skip_cache or not self.policy.cache_enabled:
             return self._alone(None, None)
-        return self._with_memory()
+        return self._observed()
+
+    def _observed(self) -> Steps:
+        table = {"ltm.table": self.memory.catalog.table_name}
+        with telemetry.span("ltm.cache_wrap", table) as span:
+            answer = yield from self._with_memory()
+            span.set({"ltm.hit": answer["_cache_hit"], "ltm.cached": answer["_cached"]})
+        telemetry.count_cache(answer["_cache_hit"], "wrap")
+        return answer
 
     def _with_memory(self) -> Steps:
         key: str | None = None

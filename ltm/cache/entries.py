@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from fnmatch import translate
 from typing import Any
 
+from ltm import telemetry
 from ltm.backend.parts import BackendCalls
 from ltm.backend.results import failure
 from ltm.cache.keys import agent_prefix
@@ -52,6 +53,7 @@ def cache_get(
         if memory.raise_errors:
             raise
         return {**answer, **failure(error)}
+    telemetry.count_cache(found is not None, "get")
     if found is not None:
         answer["result"], answer["_cache_created_at"] = found.value, found.row.updated_at
         answer["_cache_hit"] = answer["_cached"] = True
