@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from ltm.catalog.database import Database
 from ltm.catalog.schema_diagnosis import describe_schema
@@ -27,9 +27,10 @@ _ROUNDS = 5
 _POOLER_PORT = ":6543"
 
 
-class _Session(Session):
-    """A session that knows which process its connection was told of when it was made."""
+class _Client(NamedTuple):
+    """A connection, and which process of the server it was told of when it was made."""
 
+    session: Session
     backend_id: int
 
 
@@ -45,8 +46,8 @@ def diagnose_postgres(
     """
     questions = PostgresQuestions(database.dialect, database.schema)
     try:
-        with _connected(database) as session:
-            yield from _look(database, questions, session, clock, pool_mode)
+        with _connected(database) as client:
+            yield from _look(database, questions, client, clock, pool_mode)
     except CatalogUnavailableError as error:
         refusal = explain_refusal(error, database.pool.where)
         message = str(error) if refusal is None else refusal.message
@@ -57,16 +58,16 @@ def diagnose_postgres(
 def _look(
     database: Database,
     questions: PostgresQuestions,
-    session: _Session,
+    client: _Client,
     clock: Clock,
     pool_mode: PoolerMode | None,
 ) -> Iterator[Finding]:
-    yield _describe_server(questions, session, database.pool.where)
+    yield _describe_server(questions, client.session, database.pool.where)
     if pool_mode is None:
         yield skipped("pooler", "the engine was handed in, and what is before it is its own")
     else:
-        yield _find_pooler(database, questions, session, pool_mode)
-    yield _find_skew(questions, session, clock)
+        yield _find_pooler(database, questions, client, pool_mode)
+    yield _find_skew(questions, client.session, clock)
     try:
         revision = database.revision()
     except LTMError as error:
@@ -76,7 +77,7 @@ def _look(
         yield describe_schema(revision, migrates=database.migrates, command="ltm db upgrade")
 
 
-def _describe_server(questions: PostgresQuestions, session: _Session, where: str) -> Finding:
+def _describe_server(questions: PostgresQuestions, session: Session, where: str) -> Finding:
     ((number, version, is_replica, is_read_only),) = session.rows(questions.server, {})
     answers = f"PostgreSQL {version} answers at {where}"
     if int(number) < OLDEST:
@@ -99,7 +100,7 @@ def _describe_server(questions: PostgresQuestions, session: _Session, where: str
 
 
 def _find_pooler(
-    database: Database, questions: PostgresQuestions, session: _Session, pool_mode: PoolerMode
+    database: Database, questions: PostgresQuestions, client: _Client, pool_mode: PoolerMode
 ) -> Finding:
     """Return whether what is between here and the server is what the settings say.
 
@@ -107,8 +108,8 @@ def _find_pooler(
     a number of its own. And where two clients are served by one process, or one client by several,
     servers are lent for a transaction at a time: nobody else does that.
     """
-    is_between = session.rows(questions.backend, {})[0][0] != session.backend_id
-    is_shared = _is_server_shared(database, questions, session)
+    is_between = _serving(questions, client) != client.backend_id
+    is_shared = _is_server_shared(database, questions, client)
     if is_shared and pool_mode != "transaction":
         return problem(
             "pooler",
@@ -142,7 +143,7 @@ def _find_pooler(
 
 
 def _is_server_shared(
-    database: Database, questions: PostgresQuestions, first: _Session
+    database: Database, questions: PostgresQuestions, first: _Client
 ) -> bool | None:
     """Return whether two connections are seen to be served by the same process of the server.
 
@@ -153,32 +154,36 @@ def _is_server_shared(
     try:
         with _connected(database) as second:
             for _ in range(_ROUNDS):
-                pair = [each.rows(questions.backend, {})[0][0] for each in (first, second)]
-                seen.add((pair[0], pair[1]))
+                seen.add((_serving(questions, first), _serving(questions, second)))
     except CatalogUnavailableError:
         return None
     firsts, seconds = {pair[0] for pair in seen}, {pair[1] for pair in seen}
     return bool(firsts & seconds) or len(firsts) > 1
 
 
-def _find_skew(questions: PostgresQuestions, session: _Session, clock: Clock) -> Finding:
+def _serving(questions: PostgresQuestions, client: _Client) -> int:
+    """Return the process of the server that serves *client* at this moment."""
+    ((backend_id,),) = client.session.rows(questions.backend, {})
+    return int(backend_id)
+
+
+def _find_skew(questions: PostgresQuestions, session: Session, clock: Clock) -> Finding:
     before = clock()
     ((seen,),) = session.rows(questions.now, {})
     return compare_clocks("the clock of the server", seen, before, clock())
 
 
 @contextmanager
-def _connected(database: Database) -> Iterator[_Session]:
-    """Give a session on a connection that no pool keeps, in autocommit mode.
+def _connected(database: Database) -> Iterator[_Client]:
+    """Give a connection that no pool keeps, in autocommit mode.
 
     Raises:
         CatalogUnavailableError: It could not be made, or a question was not answered.
     """
     connection = _take_out(database.pool)
     try:
-        session = _Session(connection, database.dialect)
-        session.backend_id = connection.dbapi_connection.info.backend_pid
-        yield session
+        backend_id = connection.dbapi_connection.info.backend_pid
+        yield _Client(Session(connection, database.dialect), backend_id)
     except database.pool.error as error:
         raise database.dialect.translate(error, database.pool.where) from error
     finally:

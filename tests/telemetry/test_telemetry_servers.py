@@ -18,6 +18,7 @@ from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.firestore import FirestoreCatalog
 from ltm.catalog.postgres import PostgresCatalog
 from ltm.catalog.sqlite import SQLiteCatalog
+from ltm.doctor import diagnose
 from ltm.payload.store import open_payload_store
 from ltm.payload.values import read_texts
 from tests.services.object_server import ObjectPlace
@@ -146,3 +147,12 @@ def test_what_a_driver_traces_under_a_deadline_belongs_to_the_call(
     got = collector.only("ltm.payload.get")
     assert [each.name for each in collector.children(got)] == ["cat", "cat"]
     assert told([got], "ltm.payload.protocol") == ["traced"]
+
+
+def test_the_doctor_examines_a_server_whose_statements_are_observed(
+    postgres_url: str, tmp_path: Path, collector: Collector
+) -> None:
+    catalog = {"type": "postgres", "connection_string": postgres_url}
+    findings = diagnose({"catalog": catalog, "storage": str(tmp_path / "data")})
+    assert [each for each in findings if each.state == "problem"] == []
+    assert collector.named("ltm.catalog.statement")
