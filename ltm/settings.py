@@ -144,6 +144,12 @@ class Settings(Section, frozen=True, kw_only=True):
     lazy: bool = True
     raise_errors: bool = False
     max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
+    stale_reads: bool = False
+    """Whether reads are answered from memory while the catalog is unavailable."""
+    stale_reads_entries: Count | None = None
+    """Kept in memory for it; None is the backend's own number."""
+    stale_reads_bytes: Count | None = None
+    """Of the JSON text of values and metadata that are kept; None is the backend's own number."""
 
 
 def mask_url(url: str) -> str:

@@ -51,7 +51,10 @@ class QueryCalls(BackendCalls):
         backend.require_open()
         with in_duckdb(), open_database() as database:
             statement = database.prepare(sql, parameters)
-            point = None if snapshot is None else backend.catalog.history.find(snapshot)
+            point = None
+            if snapshot is not None:
+                with backend.outage.watching():
+                    point = backend.catalog.history.find(snapshot)
             backend._fill(database, statement, point)
             return database.run_to_arrow(statement) if as_arrow else database.run(statement)
 
@@ -65,11 +68,13 @@ class QueryCalls(BackendCalls):
 
         demand = read_demand(statement.tree, statement.plan, Operands(statement.parameters))
         if demand is not None:
-            for batch in EntrySource(self.parts, snapshot).batches(demand):
-                self.require_open()
-                database.fill(ENTRIES, demand.columns, batch)
+            with self.outage.watching():
+                for batch in EntrySource(self.parts, snapshot).batches(demand):
+                    self.require_open()
+                    database.fill(ENTRIES, demand.columns, batch)
         if reads_snapshots(statement.plan):
-            found = self.catalog.history.snapshots()
+            with self.outage.watching():
+                found = self.catalog.history.snapshots()
             if found:
                 columns = ("snapshot_id", "name", "entry_count", "total_bytes", "created_at")
                 rows = [
