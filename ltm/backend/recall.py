@@ -48,7 +48,7 @@ class _Reading:
     """A read that is under way."""
 
     def __init__(self, keys: Collection[str], void: set[str]) -> None:
-        self.keys = frozenset(keys)
+        self.keys = dict.fromkeys(keys)  # those asked for last are kept longest
         self.void = void
         """Keys of which it may have seen what is no longer there."""
 
@@ -157,9 +157,9 @@ class Recall:
                 kept, read = self._kept.get(key), found.get(key)
                 if key not in reading.void and read is not None:
                     self._keep(key, read)
-                elif read != kept:
-                    # Absent; or there were two reads at a time that found two entries, and nobody
-                    # can say which is the later one.
+                elif read is None or read != kept:
+                    # There is none; or two reads at a time have found two entries, and nobody can
+                    # say which is the later one.
                     self._drop(key)
 
     def _as_text(self, entry: ReadEntry) -> _Kept | None:

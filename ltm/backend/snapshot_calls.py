@@ -75,20 +75,19 @@ class SnapshotCalls(BackendCalls):
     def diff(self, a: str, b: str) -> Iterator[EntryChange]:
         backend = self.active()
         backend.require_open()
-        history = backend.catalog.history
         with backend.outage.watching():
+            history = backend.catalog.history
             found = history.changes(history.find(a), history.find(b), backend.clock())
         return backend._described(found)
 
     def changes(self, since: str | None) -> Iterator[EntryChange]:
         backend = self.active()
         backend.require_open()
-        history = backend.catalog.history
         point = None
         if since is not None:
             with backend.outage.watching():
-                point = history.find(since)
-        return backend._described(history.changes(point, None, backend.clock()))
+                point = backend.catalog.history.find(since)
+        return backend._described(backend.catalog.history.changes(point, None, backend.clock()))
 
     def _described(self, changes: Iterator[RowChange]) -> Iterator[EntryChange]:
         self.require_open()
