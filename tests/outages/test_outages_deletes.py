@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -190,6 +191,27 @@ def test_one_key_of_many_is_dropped_and_the_others_stay(cut: Cut) -> None:
     answer = cut.memory.retrieve_batch(list("abc"))
     assert answer["results"] == {"a": "a", "c": "c"}
     assert [each["key"] for each in answer["errors"]] == ["b"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+def test_a_forked_process_answers_nothing_that_its_parent_may_delete_meanwhile(cut: Cut) -> None:
+    cut.remember("k", 1)
+    read_end, write_end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.read(read_end, 1)
+            before = is_outage(cut.stale("k"))
+            cut.remember("k", 2)
+            os._exit(0 if before and is_stale(cut.stale("k"), 2) else 1)
+        finally:
+            os._exit(2)
+    assert cut.memory.delete("k")["deleted"]
+    os.write(write_end, b".")
+    _, status = os.waitpid(child, 0)
+    os.close(read_end)
+    os.close(write_end)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 class GatedStore(LocalPayloadStore):
