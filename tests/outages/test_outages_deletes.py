@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cut import LARGE, Cut, is_outage, is_stale
-from outcomes import PATIENCE
+from outcomes import PATIENCE, wait_until
 
 from ltm import LTMBackend
 from ltm.catalog.commit import Removal
@@ -273,6 +274,22 @@ def test_a_reader_that_read_before_a_change_does_not_keep_what_it_read(
     answer = read_across(gated, lambda: change(gated.memory), in_a_batch=in_a_batch)
     assert answer == LARGE
     assert is_outage(gated.stale("k"))
+
+
+def test_a_reader_that_reads_while_a_change_is_on_its_way_does_not_keep_what_it_reads(
+    kept: Cut,
+) -> None:
+    assert isinstance(kept.sqlite.path, str)
+    with closing(sqlite3.connect(kept.sqlite.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        kept.catalog.calls.clear()
+        deleter = threading.Thread(target=lambda: kept.memory.delete("k"))
+        deleter.start()
+        wait_until(lambda: "write" in kept.catalog.calls, "the deletion is not tried")
+        assert kept.memory.retrieve("k")["value"] == LARGE
+        other.execute("ROLLBACK")
+        deleter.join(PATIENCE)
+    assert is_outage(kept.stale("k"))
 
 
 @pytest.mark.parametrize("in_a_batch", [False, True])

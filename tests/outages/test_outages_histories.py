@@ -53,6 +53,14 @@ class StaleMachine(RuleBasedStateMachine):
         if not elsewhere:
             self.read.pop(name, None)
 
+    @rule(name=key, seconds=ttl)
+    def remember(self, name: str, seconds: float | None) -> None:
+        self.store(name, elsewhere=False, seconds=seconds)
+        self.retrieve(name)
+
+    # Twice as likely as anything else: most of the others forget.
+    remember_again = remember
+
     @rule(name=key, elsewhere=st.booleans())
     def delete(self, name: str, elsewhere: bool) -> None:
         (self.cut.elsewhere if elsewhere else self.cut.memory).delete(name)
@@ -151,7 +159,7 @@ class StaleMachine(RuleBasedStateMachine):
 
 @pytest.mark.timeout(600)
 class TestStaleMachine(StaleMachine.TestCase):
-    settings = settings(max_examples=80, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 
 
 class Owner:
