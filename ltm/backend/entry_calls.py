@@ -15,7 +15,7 @@ from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answe
 from ltm.backend.writer import Condition, PreparedEntry
 from ltm.catalog.commit import Outcome, Removal
 from ltm.entry import JSONValue
-from ltm.errors import CatalogUnavailableError, ConflictError, ValidationError
+from ltm.errors import CatalogUnavailableError, ConflictError, LTMError, ValidationError
 from ltm.keys import validate_key
 
 
@@ -94,7 +94,12 @@ class EntryCalls(BackendCalls):
             retry=retry_if_exception_type(ConflictError),
             reraise=True,
         )
-        return retrying(self._update_once, validate_key(key), fn, default)
+        validate_key(key)
+        try:
+            return retrying(self._update_once, key, fn, default)
+        except LTMError:
+            self.parts.attempted([key])  # also where reading it failed
+            raise
 
     def _read(self, key: str) -> ReadEntry | None:
         return self.parts.reader.read(self.parts.catalog.read(key, self.parts.clock()))

@@ -40,8 +40,11 @@ class ManyCalls(BackendCalls):
             batch.store_all()
         else:
             batch.store_each(batch_size)
-        for error in batch.errors():
+        failures = batch.failures()
+        for _, error in failures:
             self.outage.began(error, epoch)
+        # Those that an outage spared the attempt, too.
+        self.parts.attempted([key for key, _ in failures if key is not None])
         first = batch.first_error()
         if first is not None and self.raise_errors:
             raise first

@@ -159,12 +159,17 @@ class EntryWriter:
             PayloadError: The payload could not be written; the old value is as it was.
             CatalogUnavailableError: The catalog could not be reached.
         """
-        found = self._catalog.read(entry.key, self._clock())
-        # Spare the upload of a write that can't win; the transaction decides the others.
-        require_conditions(
-            entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
-        )
-        return self._write([entry], {entry.key: found} if found else {}, condition)[0]
+        try:
+            found = self._catalog.read(entry.key, self._clock())
+            # Spare the upload of a write that can't win; the transaction decides the others.
+            require_conditions(
+                entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
+            )
+            return self._write([entry], {entry.key: found} if found else {}, condition)[0]
+        except LTMError:
+            # Before the commit perhaps: for whoever made the call it was tried all the same.
+            self._attempted([entry.key])
+            raise
 
     def write_many(self, entries: Sequence[PreparedEntry]) -> list[Outcome]:
         """Write entries of distinct keys in one transaction, all or none, outcomes in order.
@@ -173,8 +178,13 @@ class EntryWriter:
             PayloadError: A payload could not be written; nothing is stored.
             CatalogUnavailableError: The catalog could not be reached.
         """
-        found = self._catalog.read_many([entry.key for entry in entries], self._clock())
-        return self._write(entries, found, Condition())
+        keys = [entry.key for entry in entries]
+        try:
+            found = self._catalog.read_many(keys, self._clock())
+            return self._write(entries, found, Condition())
+        except LTMError:
+            self._attempted(keys)
+            raise
 
     def _write(
         self,

@@ -89,6 +89,38 @@ def test_after_a_change_that_failed_the_value_of_before_is_not_answered(
 
 
 @pytest.mark.parametrize("name", LOSABLE)
+def test_after_a_change_that_was_tried_in_an_outage_the_value_of_before_is_not_answered(
+    kept: Cut, name: str
+) -> None:
+    kept.fail()
+    attempt(CHANGES[name], kept.memory)
+    answer = kept.memory.retrieve("k")
+    if name in ("restore", "transaction", "transaction that others join"):
+        assert is_stale(answer, LARGE)  # it never came to the key
+    else:
+        assert is_outage(answer)
+
+
+def test_no_key_of_a_batch_is_answered_after_a_part_of_it_met_an_outage(cut: Cut) -> None:
+    cut.memory.store_batch([(key, key) for key in "abc"])
+    cut.memory.retrieve_batch(list("abc"))
+    cut.fail()
+    answer = cut.memory.store_batch([("a", 1), ("b", 2)], atomic=False, batch_size=1)
+    assert (answer["stored"], answer["failed"]) == (0, 2)
+    for key in "ab":
+        assert is_outage(cut.memory.retrieve(key))
+    assert is_stale(cut.memory.retrieve("c"), "c")
+
+
+def test_after_a_change_that_met_a_conflict_the_value_of_before_is_not_answered(kept: Cut) -> None:
+    kept.elsewhere.store("k", NEW)
+    hash_of_before = kept.stale("k")["content_hash"]
+    answer = kept.memory.store("k", 1, if_match=hash_of_before)
+    assert answer["error_type"] == "conflict"
+    assert is_outage(kept.stale("k"))
+
+
+@pytest.mark.parametrize("name", LOSABLE)
 def test_after_a_change_whose_outcome_is_unknown_the_value_of_before_is_not_answered(
     kept: Cut, name: str
 ) -> None:
