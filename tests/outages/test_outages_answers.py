@@ -156,11 +156,23 @@ def test_at_most_so_many_entries_are_kept_and_those_read_last(tmp_path: Path) ->
         assert served == ["a", "c", "d"]
 
 
+def test_what_is_answered_in_an_outage_is_kept_longer_than_what_is_not(tmp_path: Path) -> None:
+    with Cut(tmp_path, stale_reads_entries=2) as cut:
+        for key in "ab":
+            cut.remember(key, key)
+        assert is_stale(cut.stale("a"), "a")
+        cut.remember("c", "c")
+        assert is_stale(cut.stale("a"), "a")
+        assert is_outage(cut.stale("b"))
+
+
 def test_at_most_so_many_bytes_of_text_are_kept(tmp_path: Path) -> None:
     with Cut(tmp_path, stale_reads_bytes=10_000) as cut:
         text = "x" * 2996  # in its quotes, and with {} of metadata, 3,000 bytes
         for number in range(5):
             cut.remember(f"k{number}", text)
+        for _ in range(5):
+            cut.memory.retrieve("k4")  # what is kept once counts once
         cut.memory.store("too large", "y" * 10_000)
         cut.memory.retrieve("too large")
         cut.memory.store("too large by metadata", 1, {"note": "z" * 10_000})
