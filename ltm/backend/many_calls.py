@@ -43,7 +43,7 @@ class ManyCalls(BackendCalls):
         failures = batch.failures()
         for _, error in failures:
             self.outage.began(error, epoch)
-        # Those that an outage spared the attempt, too.
+        # Also those that failed before their commit, and those that were spared the attempt.
         self.parts.attempted([key for key, _ in failures if key is not None])
         first = batch.first_error()
         if first is not None and self.raise_errors:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.history import Snapshot
 from ltm.duckdb_forks import in_duckdb
+from ltm.payload.base import validate_timeout
 
 if TYPE_CHECKING:
     from ltm.backend.query_database import QueryDatabase, Statement
@@ -24,6 +25,7 @@ class QueryCalls(BackendCalls):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: Literal[False] = False,
+        timeout: float | None = None,
     ) -> list[dict[str, Any]]: ...
 
     @overload
@@ -34,6 +36,7 @@ class QueryCalls(BackendCalls):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: bool,
+        timeout: float | None = None,
     ) -> Any: ...
 
     def query(
@@ -43,10 +46,13 @@ class QueryCalls(BackendCalls):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: bool = False,
+        timeout: float | None = None,
     ) -> Any:
         # Here, because most who open a memory never ask it in SQL.
         from ltm.backend.query_database import open_database
 
+        if timeout is not None:
+            validate_timeout(timeout)
         backend = self.active()
         backend.require_open()
         with in_duckdb(), open_database() as database:
@@ -56,7 +62,8 @@ class QueryCalls(BackendCalls):
                 with backend.outage.watching():
                     point = backend.catalog.history.find(snapshot)
             backend._fill(database, statement, point)
-            return database.run_to_arrow(statement) if as_arrow else database.run(statement)
+            with database.within(timeout):
+                return database.run_to_arrow(statement) if as_arrow else database.run(statement)
 
     def _fill(
         self, database: QueryDatabase, statement: Statement, snapshot: Snapshot | None

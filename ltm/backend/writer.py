@@ -178,13 +178,8 @@ class EntryWriter:
             PayloadError: A payload could not be written; nothing is stored.
             CatalogUnavailableError: The catalog could not be reached.
         """
-        keys = [entry.key for entry in entries]
-        try:
-            found = self._catalog.read_many(keys, self._clock())
-            return self._write(entries, found, Condition())
-        except LTMError:
-            self._attempted(keys)
-            raise
+        found = self._catalog.read_many([entry.key for entry in entries], self._clock())
+        return self._write(entries, found, Condition())
 
     def _write(
         self,

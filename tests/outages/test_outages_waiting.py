@@ -14,6 +14,7 @@ from outcomes import PATIENCE, in_time, succeed
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
+from ltm.errors import LTMError, ValidationError
 
 
 @pytest.fixture
@@ -76,3 +77,21 @@ def test_a_file_that_another_program_is_writing_to_is_unavailable_to_writers(
             assert succeed(memory.retrieve("k"))["value"] == 1
             other.execute("ROLLBACK")
         assert succeed(memory.store("k", 2))["stored"]
+
+
+def test_a_query_that_computes_for_too_long_is_broken_off_and_the_next_one_runs(
+    tmp_path: Path,
+) -> None:
+    endless = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range < b.range"
+    with DuckDBLTMBackend(
+        SQLiteCatalog(tmp_path / "catalog.db"), f"{tmp_path}/payloads", owns_catalog=True
+    ) as memory:
+        succeed(memory.store("k", 1))
+        for as_arrow in (False, True):
+            with pytest.raises(LTMError, match=r"not done within 0\.01 seconds"):
+                memory.query(endless, as_arrow=as_arrow, timeout=0.01)
+        assert memory.query("SELECT key FROM entries", timeout=60) == [{"key": "k"}]
+        with pytest.raises(ValidationError, match="sql"):
+            memory.query("SELECT nothing FROM entries", timeout=60)
+        with pytest.raises(ValidationError, match="timeout"):
+            memory.query("SELECT 1", timeout=0)
