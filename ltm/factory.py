@@ -126,8 +126,14 @@ def create_ltm_from_settings(
 
     if not isinstance(settings, Settings):
         settings = load_settings(settings, environ=environ)
-    timeout = settings.storage.timeout
-    if_given: dict[str, Any] = {} if timeout is None else {"storage_timeout": timeout}
+    # What is not asked for is not passed on: a registered backend need not know of it.
+    optional: dict[str, Any] = {
+        "storage_timeout": settings.storage.timeout,
+        "stale_reads": settings.stale_reads or None,
+        "stale_reads_entries": settings.stale_reads_entries,
+        "stale_reads_bytes": settings.stale_reads_bytes,
+    }
+    if_given = {name: value for name, value in optional.items() if value is not None}
     return create_ltm_backend(
         settings.backend,
         catalog_config={"type": settings.catalog.type, **settings.catalog.options()},

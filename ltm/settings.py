@@ -185,6 +185,12 @@ class Settings(Section, frozen=True, kw_only=True):
     """Whether failures are raised instead of answered."""
     max_workers: Annotated[int, Meta(ge=1, le=256)] = 16
     """Payloads read or written at once."""
+    stale_reads: bool = False
+    """Whether reads are answered from memory while the catalog is unavailable."""
+    stale_reads_entries: Count | None = None
+    """Entries kept in memory for it at most; by default 10,000."""
+    stale_reads_bytes: Count | None = None
+    """Bytes of the JSON text of their values and metadata at most; by default 32 MiB."""
 
 
 _TYPED = SQLiteSettings, PostgresSettings, SupabaseSettings, FirestoreSettings

@@ -210,6 +210,7 @@ class LTMBackend(ABC):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: Literal[False] = False,
+        timeout: float | None = None,
     ) -> list[dict[str, Any]]: ...
 
     @overload
@@ -220,6 +221,7 @@ class LTMBackend(ABC):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: bool,
+        timeout: float | None = None,
     ) -> Any: ...
 
     @abstractmethod
@@ -230,6 +232,7 @@ class LTMBackend(ABC):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: bool = False,
+        timeout: float | None = None,
     ) -> Any:
         """Return the result of one SELECT statement of DuckDB's SQL over the memory.
 
@@ -247,6 +250,8 @@ class LTMBackend(ABC):
             parameters: A list for ``?`` and ``$1``, or an object for ``$name``.
             snapshot: Id or name of a snapshot, to see the entries as of it.
             as_arrow: Whether the answer is a ``pyarrow.Table``; JSON is text in it.
+            timeout: Seconds that the statement may take once the entries are read, above 0; None
+                for as long as it takes.
 
         Returns:
             One dictionary for each row, in the order of the result. A column of type JSON is the
@@ -259,7 +264,8 @@ class LTMBackend(ABC):
             CatalogUnavailableError: The catalog could not be reached.
             PayloadError: A value could not be read; IntegrityError: it is not what was written.
             MissingDependencyError: The extra ``duckdb`` is not installed.
-            LTMError: DuckDB has no room for it, in memory and temporary files together.
+            LTMError: DuckDB has no room for it, in memory and temporary files together, or it took
+                longer than *timeout*.
         """
 
     @abstractmethod

@@ -45,6 +45,10 @@ class BatchWriter:
         """Return the failure that comes first in the batch."""
         return self._failures[min(self._failures)][1] if self._failures else None
 
+    def failures(self) -> list[tuple[str | None, LTMError]]:
+        """Return the keys that failed, None where there was none, and why; in no order."""
+        return [*self._failures.values()]
+
     def store_all(self) -> None:
         """Store every entry in one transaction, or none."""
         if self._failures:

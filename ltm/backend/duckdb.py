@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
 from ltm import telemetry
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
+from ltm.backend.outage import Outage
 from ltm.backend.parts import Parts
 from ltm.backend.query_calls import QueryCalls
 from ltm.backend.reader import ValueReader
+from ltm.backend.recall import DEFAULT_BYTES, DEFAULT_ENTRIES, Recall
 from ltm.backend.snapshot_calls import SnapshotCalls
 from ltm.backend.transaction import BoundBackend, DeferredAftermath, LeftToGarbageCollection
 from ltm.backend.upkeep_calls import UpkeepCalls
-from ltm.backend.writer import Aftermath, EntryWriter, ImmediateAftermath
+from ltm.backend.writer import Aftermath, Attempted, EntryWriter, ImmediateAftermath
 from ltm.catalog.base import Catalog
 from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
@@ -55,6 +57,9 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         verify_reads: bool = True,
         raise_errors: bool = False,
         max_workers: int = 16,
+        stale_reads: bool = False,
+        stale_reads_entries: int = DEFAULT_ENTRIES,
+        stale_reads_bytes: int = DEFAULT_BYTES,
         lazy: bool = True,
         clock: Clock | None = None,
         store: PayloadStore | None = None,
@@ -77,6 +82,10 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             verify_reads: Whether every read checks the content hash.
             raise_errors: Whether failures are raised instead of answered.
             max_workers: Payloads read or written at once; 1 or more.
+            stale_reads: Whether :meth:`retrieve` and :meth:`retrieve_batch` answer what was read
+                lately, marked as stale, while the catalog is unavailable.
+            stale_reads_entries: Entries kept in memory for it; 1 or more.
+            stale_reads_bytes: Of the JSON text of their values and metadata; 1 or more.
             lazy: Whether the catalog is opened at the first call rather than now.
             clock: Tells the time; by default the catalog's clock.
             store: A payload store to use instead of *storage_uri*; it is left open.
@@ -106,12 +115,20 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             self._closing.append(store.close)
         if store.directory is not None:
             bound.use_directory(f"{store.directory}.search")
+        self._clock = bound.clock
         self._codec = _choose_codec(payload_format, store)
         self._inline_threshold = inline_threshold
         self._enable_fts = enable_fts
         self._verify_reads = verify_reads
+        recall = None
+        if stale_reads:
+            recall = Recall(
+                bound.clock, max_entries=stale_reads_entries, max_bytes=stale_reads_bytes
+            )
+        self._recall = recall
+        self._outage = Outage(bound, recalls=stale_reads)
         aftermath = ImmediateAftermath(bound, store)
-        self.parts = self._assemble(bound, store, bound.clock, aftermath)
+        self.parts = self._assemble(bound, store, aftermath, self._forget, recall)
         self._is_closed = False
         self._thread = _ThreadState()
         if not lazy:
@@ -128,11 +145,14 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
                 yield block
             return
         aftermath = DeferredAftermath(self.catalog, self.payloads)
-        is_committing = False
+        changed: set[str] = set()
+        epoch = self.outage.epoch
+        is_inside = False
         span = telemetry.span("ltm.transaction", {"ltm.table": self.catalog.table_name})
         try:
             with span, self.catalog.transaction() as catalog:
-                parts = self._assemble(catalog, self.payloads, self.clock, aftermath)
+                parts = self._assemble(catalog, self.payloads, aftermath, changed.update)
+                is_inside = True
                 with BoundBackend(parts, raise_errors=True) as bound:
                     self._thread.transaction = bound
                     try:
@@ -141,15 +161,19 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
                         self._thread.transaction = None
                 if bound.doomed is not None:
                     raise bound.doomed
-                is_committing = True
-        except CatalogUnavailableError:
+                is_inside = False
+        except CatalogUnavailableError as error:
             # The commit may have happened all the same: the payloads must stay.
+            if not is_inside:
+                self.outage.began(error, epoch)
             raise
         except BaseException:
             # An interrupt may come as COMMIT returns: then the payloads must stay, too.
-            if not is_committing:
+            if is_inside:
                 aftermath.undo()
             raise
+        finally:
+            self._forget(changed)
         aftermath.settle()
 
     def using(self, connection: Connection) -> BoundBackend:
@@ -171,8 +195,18 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         self.require_open()
         if not isinstance(self.catalog, SQLCatalog):
             raise ValidationError(f"using: {self.catalog!r} is not in a SQL database")
-        catalog = self.catalog.using(connection)
-        parts = self._assemble(catalog, self.payloads, self.clock, LeftToGarbageCollection())
+        epoch = self.outage.epoch
+        try:
+            catalog = self.catalog.using(connection)
+        except CatalogUnavailableError as error:
+            self.outage.began(error, epoch)
+            raise
+
+        def attempted(keys: Iterable[str]) -> None:
+            if self._recall is not None:
+                self._recall.forget_while_open(keys, connection.get_transaction())
+
+        parts = self._assemble(catalog, self.payloads, LeftToGarbageCollection(), attempted)
         return BoundBackend(parts, raise_errors=self.raise_errors)
 
     def active(self) -> Self:
@@ -188,9 +222,19 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         if self._is_closed:
             raise ClosedError("the backend is closed")
 
+    def _forget(self, keys: Iterable[str]) -> None:
+        if self._recall is not None:
+            self._recall.forget(keys)
+
     def _assemble(
-        self, catalog: Catalog, payloads: PayloadStore, clock: Clock, aftermath: Aftermath
+        self,
+        catalog: Catalog,
+        payloads: PayloadStore,
+        aftermath: Aftermath,
+        attempted: Attempted,
+        recall: Recall | None = None,
     ) -> Parts:
+        clock = self._clock
         return Parts(
             catalog=catalog,
             payloads=payloads,
@@ -202,11 +246,15 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
                 self._codec,
                 clock,
                 aftermath,
+                attempted,
                 inline_threshold=self._inline_threshold,
                 enable_fts=self._enable_fts,
             ),
             aftermath=aftermath,
             verify_reads=self._verify_reads,
+            outage=self._outage,
+            recall=recall,
+            attempted=attempted,
         )
 
 

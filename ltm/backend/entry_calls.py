@@ -11,11 +11,12 @@ from typing import Any
 from ltm import telemetry
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry
+from ltm.backend.recall import Recall
 from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answering
 from ltm.backend.writer import Condition, PreparedEntry
 from ltm.catalog.commit import Outcome, Removal
 from ltm.entry import JSONValue
-from ltm.errors import ConflictError, ValidationError
+from ltm.errors import CatalogUnavailableError, ConflictError, LTMError, ValidationError
 from ltm.keys import validate_key
 
 
@@ -47,6 +48,8 @@ class EntryCalls(BackendCalls):
     ) -> RetrieveAnswer:
         self.require_open()
         key = validate_key(key)
+        if snapshot is None and self.parts.recall is not None:
+            return self._retrieve_or_recall(key, default, self.parts.recall)
         if snapshot is None:
             entry = self._read(key)
         else:
@@ -56,33 +59,14 @@ class EntryCalls(BackendCalls):
             if row is None:
                 history.find(point.id)  # it may have gone with its snapshot
             entry = self.parts.reader_as_of(point).read(row)
-        if entry is None:
-            return RetrieveAnswer(
-                success=True,
-                found=False,
-                value=default,
-                metadata=None,
-                content_hash=None,
-                inlined=False,
-            )
-        inlined = entry.row.storage_uri is None
-        if telemetry.is_on:
-            telemetry.count_value("retrieve", entry.row.byte_size, inlined=inlined)
-        return RetrieveAnswer(
-            success=True,
-            found=True,
-            value=entry.value,
-            metadata=entry.row.metadata,
-            content_hash=entry.row.content_hash,
-            inlined=inlined,
-        )
+        return _retrieved(entry, default)
 
     @answering
     def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
         self.require_open()
         key = validate_key(key)
         removal = Removal(id=self.parts.catalog.entry_id(key), key=key, if_match=if_match)
-        (outcome,) = self.parts.catalog.write([removal], self.parts.clock())
+        (outcome,) = self.parts.writer.commit([removal])
         self.parts.free([outcome])
         return DeleteAnswer(success=True, deleted=outcome.deleted, key=key)
 
@@ -111,10 +95,39 @@ class EntryCalls(BackendCalls):
             retry=retry_if_exception_type(ConflictError),
             reraise=True,
         )
-        return retrying(self._update_once, validate_key(key), fn, default)
+        validate_key(key)
+        try:
+            return retrying(self._update_once, key, fn, default)
+        except LTMError:
+            self.parts.attempted([key])  # also where reading it failed
+            raise
 
     def _read(self, key: str) -> ReadEntry | None:
         return self.parts.reader.read(self.parts.catalog.read(key, self.parts.clock()))
+
+    def _retrieve_or_recall(self, key: str, default: JSONValue, recall: Recall) -> RetrieveAnswer:
+        def read() -> list[ReadEntry]:
+            entry = self._read(key)
+            return [] if entry is None else [entry]
+
+        epoch = self.outage.epoch
+        try:
+            found = recall.observe([key], read)
+        except CatalogUnavailableError as error:
+            kept = recall.get(key)
+            if kept is None:
+                raise
+            self.outage.began(error, epoch)
+            return RetrieveAnswer(
+                success=True,
+                found=True,
+                value=kept["value"],
+                metadata=kept["metadata"],
+                content_hash=kept["content_hash"],
+                inlined=kept["inlined"],
+                stale=True,
+            )
+        return _retrieved(found[0] if found else None, default)
 
     def _update_once(
         self, key: str, fn: Callable[[JSONValue], JSONValue], default: JSONValue
@@ -145,3 +158,26 @@ class EntryCalls(BackendCalls):
         if outcome.storage_uri is not None:
             answer["storage_uri"] = self.parts.payloads.uri(outcome.storage_uri)
         return answer
+
+
+def _retrieved(entry: ReadEntry | None, default: JSONValue) -> RetrieveAnswer:
+    if entry is None:
+        return RetrieveAnswer(
+            success=True,
+            found=False,
+            value=default,
+            metadata=None,
+            content_hash=None,
+            inlined=False,
+        )
+    inlined = entry.row.storage_uri is None
+    if telemetry.is_on:
+        telemetry.count_value("retrieve", entry.row.byte_size, inlined=inlined)
+    return RetrieveAnswer(
+        success=True,
+        found=True,
+        value=entry.value,
+        metadata=entry.row.metadata,
+        content_hash=entry.row.content_hash,
+        inlined=inlined,
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ltm.backend.batch import BatchWriter
+from ltm.backend.health import describe_failure
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry, ValueReader
+from ltm.backend.recall import Recall
 from ltm.backend.results import (
     BatchEntry,
     RetrieveBatchAnswer,
@@ -18,7 +20,7 @@ from ltm.backend.results import (
 )
 from ltm.catalog.base import validate_limit
 from ltm.entry import EntryRow, JSONValue, Metadata
-from ltm.errors import ValidationError
+from ltm.errors import CatalogUnavailableError, ValidationError
 from ltm.keys import validate_key, validate_prefix
 from ltm.search.filters import parse_filter
 
@@ -32,11 +34,17 @@ class ManyCalls(BackendCalls):
     ) -> StoreBatchAnswer:
         self.require_open()
         validate_limit(batch_size, "batch_size")
+        epoch = self.outage.epoch
         batch = BatchWriter(self.parts.writer, entries)
         if atomic:
             batch.store_all()
         else:
             batch.store_each(batch_size)
+        failures = batch.failures()
+        for _, error in failures:
+            self.outage.began(error, epoch)
+        # Also those that failed before their commit, and those that were spared the attempt.
+        self.parts.attempted([key for key, _ in failures if key is not None])
         first = batch.first_error()
         if first is not None and self.raise_errors:
             raise first
@@ -48,8 +56,16 @@ class ManyCalls(BackendCalls):
         if isinstance(keys, str):
             raise ValidationError("keys: expected a list of keys, got str")
         wanted = list(dict.fromkeys(validate_key(key) for key in keys))
-        rows = self.parts.catalog.read_many(wanted, self.parts.clock())
-        entries = self.parts.reader.read_rows([rows[key] for key in wanted if key in rows])
+        recall = self.parts.recall
+        if recall is None:
+            entries: Sequence[ReadEntry] = self._read_many(wanted)
+        else:
+            epoch = self.outage.epoch
+            try:
+                entries = recall.observe(wanted, lambda: self._read_many(wanted))
+            except CatalogUnavailableError as error:
+                self.outage.began(error, epoch)
+                return self._recall_many(wanted, recall, error)
         seen = {entry.row.key for entry in entries}
         whole = {entry.row.key: entry for entry in entries if entry.error is None}
         answer = RetrieveBatchAnswer(
@@ -60,6 +76,32 @@ class ManyCalls(BackendCalls):
             found=len(whole),
         )
         return self.with_failures(answer, entries)
+
+    def _read_many(self, keys: Sequence[str]) -> list[ReadEntry]:
+        rows = self.parts.catalog.read_many(keys, self.parts.clock())
+        return self.parts.reader.read_rows([rows[key] for key in keys if key in rows])
+
+    def _recall_many(
+        self, keys: Sequence[str], recall: Recall, error: CatalogUnavailableError
+    ) -> RetrieveBatchAnswer:
+        """Return what is kept of *keys*; the others have failed, as *error* says."""
+        kept = {key: entry for key in keys if (entry := recall.get(key)) is not None}
+        unknown = [key for key in keys if key not in kept]
+        if unknown and (self.raise_errors or not kept):
+            raise error
+        answer = RetrieveBatchAnswer(
+            success=not unknown,
+            results={key: entry["value"] for key, entry in kept.items()},
+            entries=kept,
+            missing=[],
+            found=len(kept),
+            errors=[describe_failure(key, error) for key in unknown],
+            stale=True,
+        )
+        if unknown:
+            answer["error"] = f"{len(unknown)} could not be read, the first {unknown[0]!r}: {error}"
+            answer["error_type"] = error.error_type
+        return answer
 
     @answering
     def search(
@@ -107,16 +149,18 @@ class ManyCalls(BackendCalls):
         start, catalog = validate_prefix(prefix), backend.catalog
         if snapshot is None:
             return backend._iterate(backend.parts.reader, catalog.iterate(start, backend.clock))
-        point = catalog.history.find(snapshot)
+        with backend.outage.watching():
+            point = catalog.history.find(snapshot)
         rows = catalog.history.iterate_as_of(point, start)
         return backend._iterate(backend.parts.reader_as_of(point), rows)
 
     def _iterate(
         self, reader: ValueReader, rows: Iterable[EntryRow]
     ) -> Iterator[tuple[str, JSONValue, Metadata]]:
-        for entry in reader.stream(rows):
-            self.require_open()
-            yield entry.row.key, entry.value, entry.row.metadata
+        with self.outage.watching():
+            for entry in reader.stream(rows):
+                self.require_open()
+                yield entry.row.key, entry.value, entry.row.metadata
 
 
 def _fields(entry: ReadEntry) -> BatchEntry:

@@ -9,9 +9,11 @@ from typing import Self, TypeVar
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.health import describe_failure
+from ltm.backend.outage import Outage
 from ltm.backend.reader import ReadEntry, ValueReader
+from ltm.backend.recall import Recall
 from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
-from ltm.backend.writer import Aftermath, EntryWriter
+from ltm.backend.writer import Aftermath, Attempted, EntryWriter
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome
 from ltm.catalog.history import Snapshot
@@ -35,6 +37,12 @@ class Parts:
     aftermath: Aftermath
     """Sees to payloads once the catalog has committed."""
     verify_reads: bool
+    outage: Outage
+    """Is told which calls could not reach the catalog."""
+    recall: Recall | None
+    """Answers reads during an outage; None where nothing is to be answered so."""
+    attempted: Attempted
+    """Is told the keys of every change that is not made by the writer, once it was tried."""
 
     def reader_as_of(self, snapshot: Snapshot) -> ValueReader:
         """Return a reader of the values of rows that *snapshot* sees."""
@@ -73,6 +81,11 @@ class BackendCalls(LTMBackend):
     def clock(self) -> Clock:
         """Tells the time."""
         return self.parts.clock
+
+    @property
+    def outage(self) -> Outage:
+        """What is known of an outage of the catalog."""
+        return self.parts.outage
 
     def require_open(self) -> None:
         """Do nothing, unless the backend is closed.

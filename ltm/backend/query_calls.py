@@ -9,6 +9,7 @@ from ltm.backend.observed import observed
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.history import Snapshot
 from ltm.duckdb_forks import in_duckdb
+from ltm.payload.base import validate_timeout
 
 if TYPE_CHECKING:
     from ltm.backend.query_database import QueryDatabase, Statement
@@ -25,6 +26,7 @@ class QueryCalls(BackendCalls):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: Literal[False] = False,
+        timeout: float | None = None,
     ) -> list[dict[str, Any]]: ...
 
     @overload
@@ -35,6 +37,7 @@ class QueryCalls(BackendCalls):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: bool,
+        timeout: float | None = None,
     ) -> Any: ...
 
     @observed
@@ -45,17 +48,24 @@ class QueryCalls(BackendCalls):
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         snapshot: str | None = None,
         as_arrow: bool = False,
+        timeout: float | None = None,
     ) -> Any:
         # Here, because most who open a memory never ask it in SQL.
         from ltm.backend.query_database import open_database
 
+        if timeout is not None:
+            validate_timeout(timeout)
         backend = self.active()
         backend.require_open()
         with in_duckdb(), open_database() as database:
             statement = database.prepare(sql, parameters)
-            point = None if snapshot is None else backend.catalog.history.find(snapshot)
+            point = None
+            if snapshot is not None:
+                with backend.outage.watching():
+                    point = backend.catalog.history.find(snapshot)
             backend._fill(database, statement, point)
-            return database.run_to_arrow(statement) if as_arrow else database.run(statement)
+            with database.within(timeout):
+                return database.run_to_arrow(statement) if as_arrow else database.run(statement)
 
     def _fill(
         self, database: QueryDatabase, statement: Statement, snapshot: Snapshot | None
@@ -67,11 +77,13 @@ class QueryCalls(BackendCalls):
 
         demand = read_demand(statement.tree, statement.plan, Operands(statement.parameters))
         if demand is not None:
-            for batch in EntrySource(self.parts, snapshot).batches(demand):
-                self.require_open()
-                database.fill(ENTRIES, demand.columns, batch)
+            with self.outage.watching():
+                for batch in EntrySource(self.parts, snapshot).batches(demand):
+                    self.require_open()
+                    database.fill(ENTRIES, demand.columns, batch)
         if reads_snapshots(statement.plan):
-            found = self.catalog.history.snapshots()
+            with self.outage.watching():
+                found = self.catalog.history.snapshots()
             if found:
                 columns = ("snapshot_id", "name", "entry_count", "total_bytes", "created_at")
                 rows = [

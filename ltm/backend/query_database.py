@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -32,6 +33,8 @@ _PACKAGES = ("duckdb", "sqlalchemy", "duckdb_engine", "pyarrow", "pytz")
 
 MEMORY_LIMIT = "1GiB"
 """What DuckDB uses of memory for one statement; what needs more goes through temporary files."""
+
+_INTERRUPT_SECONDS = 0.05
 
 _TABLES = {
     ENTRIES: {
@@ -160,6 +163,39 @@ class QueryDatabase:
         with _translated():
             self._set("lock_configuration", "true")
             yield self._connection.exec_driver_sql(statement.sql, statement.parameters)
+
+    @contextmanager
+    def within(self, seconds: float | None) -> Iterator[None]:
+        """Break off what is run in a block when it takes longer than *seconds*; None for never.
+
+        Raises:
+            LTMError: It was broken off.
+        """
+        if seconds is None:
+            yield
+            return
+        driver: Any = self._connection.connection.driver_connection
+        done, late = threading.Event(), threading.Event()
+
+        def watch() -> None:
+            if done.wait(seconds):
+                return
+            late.set()
+            # Again and again: what is interrupted before it has begun runs all the same.
+            while not done.wait(_INTERRUPT_SECONDS):
+                driver.interrupt()
+
+        watcher = threading.Thread(target=watch, name="ltm-query-timeout", daemon=True)
+        watcher.start()
+        try:
+            yield
+        except LTMError as error:
+            if late.is_set():
+                raise LTMError(f"query: not done within {seconds:g} seconds") from error
+            raise
+        finally:
+            done.set()
+            watcher.join()
 
     def _parse(self, sql: str) -> Tree:
         driver: Any = self._connection.connection.driver_connection

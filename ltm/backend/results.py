@@ -6,10 +6,21 @@ import functools
 from collections.abc import Callable
 from datetime import datetime
 from sys import modules
-from typing import Any, Concatenate, NotRequired, ParamSpec, Protocol, Self, TypedDict, TypeVar
+from typing import (
+    Any,
+    Concatenate,
+    NotRequired,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypedDict,
+    TypeVar,
+    cast,
+)
 
 from ltm import telemetry
 from ltm.backend.observed import observed
+from ltm.backend.outage import Outage
 from ltm.entry import JSONValue, Metadata
 from ltm.errors import ConflictError, LTMError
 
@@ -54,6 +65,8 @@ class RetrieveAnswer(Answer, total=False):
     """``{}`` where none was given, None where nothing is found."""
     content_hash: str | None
     inlined: bool
+    stale: bool
+    """True for an answer from memory, while the catalog is unavailable; absent otherwise."""
 
 
 class DeleteAnswer(Answer, total=False):
@@ -126,6 +139,8 @@ class RetrieveBatchAnswer(Answer, total=False):
     found: int
     errors: list[KeyFailure]
     """Keys that are there but could not be read: they are not missing."""
+    stale: bool
+    """True where what was found is from memory, as the catalog is unavailable; else absent."""
 
 
 class CleanupAnswer(Answer, total=False):
@@ -255,6 +270,10 @@ class Answering(Protocol):
 
     raise_errors: bool
 
+    @property
+    def outage(self) -> Outage:
+        """What is known of an outage of the catalog."""
+
     def active(self) -> Self:
         """Return whom a call is for: the open transaction of this thread, or the backend."""
 
@@ -296,13 +315,29 @@ def _answering(
         if observing is not None and telemetry.API in modules and telemetry.notice():
             return observing(self, *args, **kwargs)
         target = self.active()
+        epoch = target.outage.epoch
         try:
-            return method(target, *args, **kwargs)
+            answered = method(target, *args, **kwargs)
         except LTMError as error:
+            target.outage.began(error, epoch)
             if self.raise_errors:
                 raise
             target.doom(error)
-            answered: _A = failure(error)
-            return answered
+            return cast(_A, failure(error))
+        if epoch % 2 and _has_reached_catalog(answered):
+            target.outage.ended(epoch)
+        return answered
 
     return answer
+
+
+_WITHOUT_CATALOG = (
+    {"success": True, "stored": 0, "failed": 0, "deduplicated": 0, "errors": []},
+    {"success": True, "results": {}, "entries": {}, "missing": [], "found": 0, "errors": []},
+    {"success": True, "results": [], "count": 0, "errors": []},
+)
+"""Answers to batches of nothing and to a search for no word."""
+
+
+def _has_reached_catalog(answer: Any) -> bool:
+    return answer["success"] and not answer.get("stale") and answer not in _WITHOUT_CATALOG

@@ -55,11 +55,16 @@ class SnapshotCalls(BackendCalls):
     def restore(self, snapshot: str) -> RestoreAnswer:
         self.require_open()
         outcomes: list[Outcome] = []
-        with self.catalog.transaction() as catalog:
-            found = catalog.history.find(snapshot)
-            changes = catalog.history.changes(found, None, self.clock())
-            for page in in_pages(changes, CHANGES_PER_WRITE):
-                outcomes += self._undo(catalog, found, page)
+        keys: list[str] = []
+        try:
+            with self.catalog.transaction() as catalog:
+                found = catalog.history.find(snapshot)
+                changes = catalog.history.changes(found, None, self.clock())
+                for page in in_pages(changes, CHANGES_PER_WRITE):
+                    keys += [change.key for change in page]
+                    outcomes += self._undo(catalog, found, page)
+        finally:
+            self.parts.attempted(keys)
         self.parts.free(outcomes)
         return RestoreAnswer(
             success=True,
@@ -70,22 +75,26 @@ class SnapshotCalls(BackendCalls):
     def diff(self, a: str, b: str) -> Iterator[EntryChange]:
         backend = self.active()
         backend.require_open()
-        history = backend.catalog.history
-        found = history.changes(history.find(a), history.find(b), backend.clock())
+        with backend.outage.watching():
+            history = backend.catalog.history
+            found = history.changes(history.find(a), history.find(b), backend.clock())
         return backend._described(found)
 
     def changes(self, since: str | None) -> Iterator[EntryChange]:
         backend = self.active()
         backend.require_open()
-        history = backend.catalog.history
-        point = None if since is None else history.find(since)
-        return backend._described(history.changes(point, None, backend.clock()))
+        point = None
+        if since is not None:
+            with backend.outage.watching():
+                point = backend.catalog.history.find(since)
+        return backend._described(backend.catalog.history.changes(point, None, backend.clock()))
 
     def _described(self, changes: Iterator[RowChange]) -> Iterator[EntryChange]:
         self.require_open()
-        for change in changes:
-            yield change.describe()
-            self.require_open()
+        with self.outage.watching():
+            for change in changes:
+                yield change.describe()
+                self.require_open()
 
     def _undo(
         self, catalog: Catalog, snapshot: Snapshot, changes: Sequence[RowChange]

@@ -36,6 +36,8 @@ class UpkeepCalls(BackendCalls):
         while remaining > 0:
             size = min(remaining, EXPIRED_PER_COMMIT)
             outcomes = self.parts.catalog.remove_expired(size, self.parts.clock())
+            # Where it fails nothing is to be told: what has expired is answered nowhere.
+            self.parts.attempted([outcome.key for outcome in outcomes])
             failures += self.parts.free(outcomes)
             deleted += len(outcomes)
             remaining -= size
@@ -128,7 +130,10 @@ class UpkeepCalls(BackendCalls):
     @answering
     def health_check(self) -> HealthAnswer:
         self.require_open()
+        epoch = self.outage.epoch
         catalog_error = check_catalog(self.parts.catalog, self.parts.clock())
+        if catalog_error is not None:
+            self.outage.began(catalog_error, epoch)
         store_error = check_store(self.parts.payloads)
         error = catalog_error or store_error
         if error is not None and self.raise_errors:

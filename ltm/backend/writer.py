@@ -6,13 +6,20 @@ names.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from ltm.catalog.base import Catalog
-from ltm.catalog.commit import Outcome, Put, StaleEntryError, require_conditions, same_terms
+from ltm.catalog.commit import (
+    Outcome,
+    Put,
+    Removal,
+    StaleEntryError,
+    require_conditions,
+    same_terms,
+)
 from ltm.catalog.leases import Lease
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
@@ -71,6 +78,10 @@ class Aftermath(Protocol):
         """Delete payloads that the catalog has scheduled; return those that stay, and why."""
 
 
+Attempted = Callable[[Iterable[str]], None]
+"""Is told the keys of a change that was tried, whatever has become of it."""
+
+
 class ImmediateAftermath:
     """Frees payloads at once: the catalog commits every write by itself."""
 
@@ -96,6 +107,7 @@ class EntryWriter:
         codec: Codec,
         clock: Clock,
         aftermath: Aftermath,
+        attempted: Attempted,
         *,
         inline_threshold: int,
         enable_fts: bool,
@@ -105,6 +117,7 @@ class EntryWriter:
         self._codec = codec
         self._clock = clock
         self._aftermath = aftermath
+        self._attempted = attempted
         self._inline_threshold = inline_threshold
         self._enable_fts = enable_fts
 
@@ -148,12 +161,17 @@ class EntryWriter:
             PayloadError: The payload could not be written; the old value is as it was.
             CatalogUnavailableError: The catalog could not be reached.
         """
-        found = self._catalog.read(entry.key, self._clock())
-        # Spare the upload of a write that can't win; the transaction decides the others.
-        require_conditions(
-            entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
-        )
-        return self._write([entry], {entry.key: found} if found else {}, condition)[0]
+        try:
+            found = self._catalog.read(entry.key, self._clock())
+            # Spare the upload of a write that can't win; the transaction decides the others.
+            require_conditions(
+                entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
+            )
+            return self._write([entry], {entry.key: found} if found else {}, condition)[0]
+        except LTMError:
+            # Before the commit perhaps: for whoever made the call it was tried all the same.
+            self._attempted([entry.key])
+            raise
 
     def write_many(self, entries: Sequence[PreparedEntry]) -> list[Outcome]:
         """Write entries of distinct keys in one transaction, all or none, outcomes in order.
@@ -310,7 +328,7 @@ class EntryWriter:
             for entry in entries
         ]
         try:
-            outcomes = self._catalog.write(puts, self._clock())
+            outcomes = self.commit(puts)
         except StaleEntryError:
             drop_unreferenced(self._store, written)
             if condition.based_on is not None:
@@ -328,6 +346,20 @@ class EntryWriter:
         self._aftermath.wrote([path for path in written if object_path(path) in kept])
         self._aftermath.free([each.freed for each in outcomes if each.freed is not None])
         return outcomes
+
+    def commit(self, changes: Sequence[Put | Removal]) -> list[Outcome]:
+        """Carry out *changes* of distinct keys in one transaction, and tell that it was tried.
+
+        Outcomes are in the order of *changes*.
+
+        Raises:
+            ConflictError: A condition of one of them does not hold.
+            CatalogUnavailableError: Nothing is known to be written.
+        """
+        try:
+            return self._catalog.write(changes, self._clock())
+        finally:
+            self._attempted([change.key for change in changes])
 
     def _put(
         self,

@@ -84,7 +84,7 @@ class CachedCall:
         key: str | None = None
         try:
             key = made = yield Ask(self.make_key)
-            found = yield Ask(lambda: self._look(made))
+            found = yield self._ask(lambda: self._look(made))
         except ValidationError:
             raise
         except LTMError as error:
@@ -103,7 +103,7 @@ class CachedCall:
         while True:
             lease = self._new_lease(key, owner)
             try:
-                held, found = yield Ask(partial(self._take_and_look, lease))
+                held, found = yield self._ask(partial(self._take_and_look, lease))
             except LTMError as error:
                 return (yield from self._alone(key, error))
             except BaseException as error:
@@ -149,7 +149,7 @@ class CachedCall:
                 yield Ask(lambda: self._end(lease))
             return _answer(key, result)
         try:
-            created_at = yield Ask(lambda: self._remember(key, result, lease))
+            created_at = yield self._ask(lambda: self._remember(key, result, lease))
         except LTMError as error:
             # In an outage it would only wait again, and the lease expires by itself.
             if lease is not None and not isinstance(error, CatalogUnavailableError):
@@ -168,6 +168,15 @@ class CachedCall:
         return self.policy.should_cache is None or bool(self.policy.should_cache(result))
 
     # Calls of the memory
+
+    def _ask(self, call: Callable[[], Any]) -> Ask:
+        """Return the step of a *call* that reaches the catalog, and tells whether it is there."""
+
+        def ask() -> Any:
+            with self.memory.outage.watching():
+                return call()
+
+        return Ask(ask)
 
     def _look(self, key: str) -> Remembered | None:
         """Return what is remembered under *key*, expired or not; a lost value is none."""

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import glob
-import re
-from collections.abc import Callable, Iterator, Mapping
-from fnmatch import translate
+from collections.abc import Mapping
 from typing import Any
 
 from ltm import telemetry
-from ltm.backend.parts import BackendCalls
 from ltm.backend.results import failure
 from ltm.cache.keys import agent_prefix
 from ltm.cache.memory import find_memory
 from ltm.cache.results import CacheAnswer, InvalidateAnswer
-from ltm.catalog.base import Catalog
-from ltm.catalog.commit import Removal
-from ltm.catalog.history import PAGE_SIZE
-from ltm.clock import BEGINNING
-from ltm.entry import EntryRow, JSONValue
-from ltm.errors import LTMError, ValidationError
-from ltm.keys import validate_key, validate_prefix
-from ltm.search.filters import parse_filter
+from ltm.cache.selection import Selection
+from ltm.entry import JSONValue
+from ltm.errors import LTMError
+from ltm.keys import validate_key
 
 
 def cache_get(
@@ -47,8 +39,10 @@ def cache_get(
         _cached=False,
     )
     try:
-        row = memory.parts.catalog.read(validate_key(answer["_cache_key"]), memory.clock())
-        found = memory.parts.reader.read(row)
+        whole = validate_key(answer["_cache_key"])
+        with memory.outage.watching():
+            row = memory.parts.catalog.read(whole, memory.clock())
+            found = memory.parts.reader.read(row)
     except LTMError as error:
         if memory.raise_errors:
             raise
@@ -86,88 +80,19 @@ def cache_invalidate(
             all that is the agent's. To select nothing at all is an error.
     """
     memory = find_memory(backend)
-    agent = agent_prefix(agent_name)
     try:
-        if not (agent or prefix or pattern or metadata_filter or key is not None):
-            raise ValidationError("expected a key, prefix, pattern, metadata_filter or agent_name")
-        if key is None:
-            deleted = _forget_many(memory, _Selection(agent, prefix, pattern, metadata_filter))
-        elif prefix is None and pattern is None and metadata_filter is None:
-            deleted = _forget_key(memory, validate_key(agent + key))
-        else:
-            raise ValidationError("key: goes with none of prefix, pattern and metadata_filter")
+        selection = Selection(
+            agent_prefix(agent_name),
+            key=key,
+            prefix=prefix,
+            pattern=pattern,
+            metadata_filter=metadata_filter,
+        )
+        with memory.outage.watching():
+            deleted = selection.forget(memory)
     except LTMError as error:
         if memory.raise_errors:
             raise
         answered: InvalidateAnswer = failure(error)
         return answered
     return InvalidateAnswer(success=True, deleted=deleted)
-
-
-class _Selection:
-    """Which keys, and with which metadata."""
-
-    def __init__(
-        self,
-        agent: str,
-        prefix: str | None,
-        pattern: str | None,
-        metadata_filter: Mapping[str, Any] | None,
-    ) -> None:
-        start = agent + validate_prefix(prefix)
-        self.condition = parse_filter(metadata_filter)
-        if pattern is None:
-            self.prefix = start
-            self.selects: Callable[[str], object] = lambda key: key.startswith(start)
-            return
-        whole = glob.escape(agent) + validate_prefix(pattern, "pattern")
-        is_like = re.compile(translate(whole)).fullmatch
-        literal = agent + re.split(r"[*?[]", pattern, maxsplit=1)[0]
-        # The longer one selects less.
-        self.prefix = max(start, literal, key=len)
-        self.selects = lambda key: key.startswith(start) and is_like(key)
-
-
-def _forget_key(memory: BackendCalls, key: str) -> int:
-    catalog = memory.parts.catalog
-    _end_leases(catalog, key, lambda each: each == key)
-    return _delete(memory, [key])
-
-
-def _forget_many(memory: BackendCalls, selection: _Selection) -> int:
-    # Leases first: what is stored before is deleted below, and afterwards nothing can be stored.
-    if selection.condition is None:
-        _end_leases(memory.parts.catalog, selection.prefix, selection.selects)
-    deleted = 0
-    for page in _pages(memory.parts.catalog, selection):
-        deleted += _delete(memory, [row.key for row in page if selection.selects(row.key)])
-    return deleted
-
-
-def _pages(catalog: Catalog, selection: _Selection) -> Iterator[list[EntryRow]]:
-    after = ""
-    while True:
-        # Expired ones too, which on_expired may yet answer with.
-        page = catalog.rows_by_key(
-            selection.prefix, after, PAGE_SIZE, selection.condition, BEGINNING
-        )
-        yield page
-        if len(page) < PAGE_SIZE:
-            return
-        after = page[-1].key
-
-
-def _delete(memory: BackendCalls, keys: list[str]) -> int:
-    if not keys:
-        return 0
-    catalog = memory.parts.catalog
-    removals = [Removal(id=catalog.entry_id(key), key=key) for key in keys]
-    outcomes = catalog.write(removals, memory.clock())
-    memory.parts.free(outcomes)
-    return sum(outcome.deleted for outcome in outcomes)
-
-
-def _end_leases(catalog: Catalog, prefix: str, selects: Callable[[str], object]) -> None:
-    leases = [lease for lease in catalog.leases.under(prefix) if selects(lease.key)]
-    if leases:
-        catalog.leases.end(leases)

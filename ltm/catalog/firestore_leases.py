@@ -57,7 +57,8 @@ class FirestoreLeases(Leases):
             for lease in leases:
                 _end(session, self._collections, lease)
 
-        self._documents.write(paths, end)
+        if paths:
+            self._documents.write(paths, end)
 
     def under(self, prefix: str) -> list[Lease]:
         query = Query(collection=self._collections.leases, equal=self._documents.scope)

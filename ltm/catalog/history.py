@@ -74,6 +74,13 @@ class RowChange(NamedTuple):
     later: EntryRow | None
 
     @property
+    def key(self) -> str:
+        """Of both rows."""
+        row = self.later or self.earlier
+        assert row is not None  # noqa: S101 -- one of them is there by definition
+        return row.key
+
+    @property
     def operation(self) -> Operation:
         """What happened to the key."""
         if self.earlier is None:

@@ -61,7 +61,7 @@ class Leases(ABC):
 
     @abstractmethod
     def end(self, leases: Sequence[Lease]) -> None:
-        """End those of *leases* that are still there, whoever took them; in one transaction."""
+        """End those of *leases* that are still there, in one transaction; of none nothing is asked."""
 
     @abstractmethod
     def under(self, prefix: str) -> list[Lease]:
@@ -70,6 +70,4 @@ class Leases(ABC):
 
 def end_expired_leases(leases: Leases, now: datetime) -> None:
     """End what owners that have died left behind, and nobody took over."""
-    expired = [lease for lease in leases.under("") if lease.expires_at <= now]
-    if expired:
-        leases.end(expired)
+    leases.end([lease for lease in leases.under("") if lease.expires_at <= now])

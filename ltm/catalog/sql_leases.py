@@ -56,7 +56,8 @@ class SQLLeases(Leases):
     def end(self, leases: Sequence[Lease]) -> None:
         held = [_held(lease) for lease in sorted(leases)]
         end = self._statements.end_lease
-        self._database.write(lambda session: session.run_many(end, held))
+        if held:
+            self._database.write(lambda session: session.run_many(end, held))
 
     def under(self, prefix: str) -> list[Lease]:
         scope = {"tenant": self._catalog.tenant, "table": self._catalog.table_name}

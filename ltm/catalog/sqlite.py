@@ -41,7 +41,8 @@ class SQLiteCatalog(SQLCatalog):
                 object alone, which all threads share.
             durability: ``normal`` loses no commit when the process dies; ``full`` none when the
                 machine does either, for one fsync a commit.
-            busy_timeout: Seconds to wait for other processes' writes, above 0.
+            busy_timeout: Seconds to wait for other processes' writes, above 0; of ``:memory:``,
+                for other threads' transactions.
             engine: A SQLAlchemy engine to use instead of a file; it stays as it is set up, and
                 open when the catalog is closed. The other arguments do not count then.
             table: Logical table, made on first use.
@@ -69,7 +70,7 @@ class SQLiteCatalog(SQLCatalog):
         if engine is not None:
             pool = EnginePool(engine)
         elif self.path == ":memory:":
-            pool = SharedMemoryPool()
+            pool = SharedMemoryPool(busy_timeout=busy_timeout)
         else:
             pool = SQLitePool(self.path, durability=durability, busy_timeout=busy_timeout)
         super().__init__(

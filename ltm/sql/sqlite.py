@@ -105,13 +105,19 @@ class SharedMemoryPool(DriverPool):
     error = sqlite3.Error
     where = ":memory:"
 
-    def __init__(self) -> None:
+    def __init__(self, *, busy_timeout: float) -> None:
+        """Describe the pool; nothing is opened.
+
+        Args:
+            busy_timeout: Seconds to wait for other threads' transactions.
+        """
+        self._busy_timeout = busy_timeout
         self._lock = threading.RLock()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
     def acquire(self) -> sqlite3.Connection:
-        self._lock.acquire()
+        self._take_turn()
         if self._closed:
             self._lock.release()
             raise ClosedError("catalog :memory: is closed")
@@ -132,16 +138,25 @@ class SharedMemoryPool(DriverPool):
         self.release(connection)
         engine = _autocommit_engine(lambda: connection, StaticPool)
         # Whoever has the connection by the engine has it alone, too.
-        event.listen(engine, "checkout", lambda *_: self._lock.acquire())
+        event.listen(engine, "checkout", lambda *_: self._take_turn())
         event.listen(engine, "checkin", lambda *_: self._lock.release())
         return engine
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
+        self._closed = True
+        if not self._lock.acquire(timeout=self._busy_timeout):
+            return  # to whom it is lent; it goes with the last who knows it
+        try:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+        finally:
+            self._lock.release()
+
+    def _take_turn(self) -> None:
+        if not self._lock.acquire(timeout=self._busy_timeout):
+            message = f"another thread has had it for {self._busy_timeout:g} seconds"
+            raise CatalogUnavailableError(f"catalog {self.where}: {message}")
 
 
 def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) -> sqlite3.Connection:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar
 
@@ -42,6 +42,7 @@ CatalogOperation = Literal[
     "history",
     "leases",
     "transaction",
+    "commit",
 ]
 
 _T = TypeVar("_T")
@@ -50,7 +51,8 @@ _T = TypeVar("_T")
 class FailingCatalog(Catalog):
     """Pass everything on to *catalog*, and fail where :meth:`fail` says so.
 
-    A catalog that :meth:`bind` returns fails with this one: they share faults and calls.
+    A catalog that :meth:`bind` or :meth:`transaction` gives fails with this one: they share faults
+    and calls. The end of a transaction is the operation ``commit``.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -86,11 +88,9 @@ class FailingCatalog(Catalog):
         self._switches.clear()
 
     def bind(self, table: str, *, inline_threshold: int, language: str) -> FailingCatalog:
-        bound = FailingCatalog(
+        return self._sharing(
             self._catalog.bind(table, inline_threshold=inline_threshold, language=language)
         )
-        bound._switches = self._switches
-        return bound
 
     def use_directory(self, directory: str) -> None:
         self._catalog.use_directory(directory)
@@ -184,11 +184,23 @@ class FailingCatalog(Catalog):
     def leases(self) -> Leases:
         return self._switches.run("leases", lambda: self._catalog.leases)
 
-    def transaction(self) -> AbstractContextManager[Catalog]:
-        return self._switches.run("transaction", self._catalog.transaction)
+    @contextmanager
+    def transaction(self) -> Iterator[FailingCatalog]:
+        with ExitStack() as stack:
+            catalog = self._switches.run(
+                "transaction", lambda: stack.enter_context(self._catalog.transaction())
+            )
+            yield self._sharing(catalog)
+            self._switches.run("commit", stack.close)
 
     def close(self) -> None:
         self._catalog.close()
+
+    def _sharing(self, catalog: Catalog) -> FailingCatalog:
+        """Return a catalog that fails with this one."""
+        failing = FailingCatalog(catalog)
+        failing._switches = self._switches
+        return failing
 
 
 class _Fault(NamedTuple):

@@ -32,6 +32,11 @@ def track(catalog: Catalog, key: str) -> None:
     catalog.track_entry(key, compute_content_hash(1), None, 1, None, inlined_value=1)
 
 
+def track_in_transaction(catalog: Catalog) -> None:
+    with catalog.transaction() as within:
+        track(within, "new")
+
+
 def every_call(catalog: Catalog) -> dict[CatalogOperation, Callable[[], object]]:
     now = catalog.clock()
     return {
@@ -56,7 +61,8 @@ def every_call(catalog: Catalog) -> dict[CatalogOperation, Callable[[], object]]
         "index_again": lambda: catalog.index_again([]),
         "check_search_index": lambda: catalog.check_search_index(repair=False),
         "history": lambda: catalog.history,
-        "transaction": catalog.transaction,
+        "transaction": lambda: track_in_transaction(catalog),
+        "commit": lambda: track_in_transaction(catalog),
     }
 
 
@@ -89,6 +95,16 @@ def test_a_failure_after_the_effect_leaves_it(sound: Catalog, catalog: FailingCa
     with pytest.raises(CatalogUnavailableError):
         track(catalog, "new")
     assert sound.get_entry("new") is not None
+
+
+def test_a_commit_that_fails_rolls_back_unless_only_its_answer_is_lost(
+    sound: Catalog, catalog: FailingCatalog
+) -> None:
+    for after_effect in (False, True):
+        catalog.fail("commit", after_effect=after_effect)
+        with pytest.raises(CatalogUnavailableError):
+            track_in_transaction(catalog)
+        assert (sound.get_entry("new") is not None) is after_effect
 
 
 def test_failures_end_after_as_many_as_were_asked_for(catalog: FailingCatalog) -> None:

@@ -1,0 +1,69 @@
+"""Telling of an outage of the catalog once, however many calls meet it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ltm.errors import CatalogUnavailableError, LTMError
+
+_log = logging.getLogger(__name__)
+
+
+class Outage:
+    """Whether the catalog can be reached, as far as the calls of a backend have found out.
+
+    A call that ends late says nothing of the time after it: it counts only if the epoch is still
+    that in which it began.
+    """
+
+    def __init__(self, catalog: object, *, recalls: bool) -> None:
+        """Begin with a *catalog* that answers.
+
+        Args:
+            catalog: Its ``repr`` names it in the log.
+            recalls: Whether reads are answered from memory meanwhile.
+        """
+        self.epoch = 0
+        """How many outages have begun and ended: odd during one. Take it when a call begins."""
+        self._catalog = catalog
+        self._meanwhile = (
+            "what was read lately is answered from memory, as stale" if recalls else "calls fail"
+        )
+        self._lock = threading.Lock()
+
+    def began(self, error: LTMError, epoch: int) -> None:
+        """Log an outage, if *error* tells of one that is not known yet.
+
+        Args:
+            error: What a call raised; only :class:`CatalogUnavailableError` counts.
+            epoch: That in which the call began.
+        """
+        if isinstance(error, CatalogUnavailableError) and not epoch % 2 and self._enter(epoch + 1):
+            _log.warning("catalog %r is unavailable, %s: %s", self._catalog, self._meanwhile, error)
+
+    def ended(self, epoch: int) -> None:
+        """Log that an outage is over: a call that began in *epoch* has reached the catalog."""
+        if epoch % 2 and self._enter(epoch + 1):
+            _log.info("catalog %r is available again", self._catalog)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note what becomes of a block that reaches the catalog if it succeeds."""
+        epoch = self.epoch
+        try:
+            yield
+        except LTMError as error:
+            self.began(error, epoch)
+            raise
+        self.ended(epoch)
+
+    def _enter(self, epoch: int) -> bool:
+        """Return whether *epoch* follows the present one and is entered by this call."""
+        with self._lock:
+            follows = epoch == self.epoch + 1
+            if follows:
+                self.epoch = epoch
+            return follows
