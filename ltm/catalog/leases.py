@@ -61,7 +61,7 @@ class Leases(ABC):
 
     @abstractmethod
     def end(self, leases: Sequence[Lease]) -> None:
-        """End those of *leases* that are still there, in one transaction; of none nothing is asked."""
+        """End those of *leases* that are still there; without any, nothing is asked."""
 
     @abstractmethod
     def under(self, prefix: str) -> list[Lease]:
