@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,51 @@ def test_decorated_functions_go_on_without_a_catalog(tmp_path: Path) -> None:
         ]
         assert len(runs) == 6
     catalog.close()
+
+
+def test_an_outage_that_only_the_cache_meets_is_logged_once_and_its_end_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalog = FailingCatalog(SQLiteCatalog(tmp_path / "catalog.db"))
+    with DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True) as memory:
+        count = Count()
+        with caplog.at_level(logging.INFO, "ltm.backend.outage"):
+            for _ in range(2):
+                catalog.fail("read")
+                in_threads(lambda number: cache_wrap(memory, count, key=f"k{number}"), 6)
+                cache_get(memory, "k")
+                cache_invalidate(memory, key="k")
+                catalog.heal()
+                in_threads(lambda number: cache_wrap(memory, count, key=f"k{number}"), 6)
+        levels = [record.levelname for record in caplog.records]
+        assert levels == ["WARNING", "INFO"] * 2
+
+
+@pytest.mark.parametrize("selection", [{"key": "k"}, {"prefix": "k"}, {"pattern": "*"}])
+def test_what_was_invalidated_is_not_answered_as_a_stale_read(
+    tmp_path: Path, selection: dict[str, Any]
+) -> None:
+    catalog = FailingCatalog(SQLiteCatalog(tmp_path / "catalog.db"))
+    with DuckDBLTMBackend(
+        catalog, f"{tmp_path}/data", owns_catalog=True, stale_reads=True
+    ) as memory:
+        cache_wrap(memory, lambda: "result", key="k")
+        assert memory.retrieve("k")["found"]
+        catalog.fail("read")
+        assert memory.retrieve("k")["stale"] is True
+        catalog.heal()
+        assert cache_invalidate(memory, **selection)["deleted"] == 1
+        catalog.fail("read")
+        assert memory.retrieve("k")["error_type"] == "catalog_unavailable"
+
+
+def test_a_result_of_the_cache_is_not_answered_as_stale_by_the_cache(tmp_path: Path) -> None:
+    catalog = FailingCatalog(SQLiteCatalog(tmp_path / "catalog.db"))
+    with DuckDBLTMBackend(
+        catalog, f"{tmp_path}/data", owns_catalog=True, stale_reads=True
+    ) as memory:
+        count = Count()
+        cache_wrap(memory, count, key="k")
+        memory.retrieve("k")
+        catalog.fail("read")
+        assert [cache_wrap(memory, count, key="k")["result"] for _ in range(2)] == [2, 3]
