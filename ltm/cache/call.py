@@ -102,8 +102,9 @@ class CachedCall:
         owner = secrets.token_hex(16)
         while True:
             lease = self._new_lease(key, owner)
+            take = partial(self._take_or_find, lease, looks_first=waiting.has_waited)
             try:
-                held, found = yield self._ask(partial(self._take_and_look, lease))
+                held, found = yield self._ask(take)
             except LTMError as error:
                 return (yield from self._alone(key, error))
             except BaseException as error:
@@ -199,17 +200,26 @@ class CachedCall:
         until = catalog.clock() + timedelta(seconds=self.policy.lease_seconds)
         return Lease(catalog.entry_id(key), key, owner, until)
 
-    def _take_and_look(self, lease: Lease) -> tuple[Lease, Remembered | None]:
-        """Take *lease* if that can be; return the one in force, and what is remembered by then."""
+    def _take_or_find(self, lease: Lease, *, looks_first: bool) -> tuple[Lease, Remembered | None]:
+        """Take *lease*, unless another is in force or a result is remembered.
+
+        Returns:
+            The lease that is in force, and the result, if one is there by now.
+        """
+        if looks_first:
+            found = self._look(lease.key)
+            if found is not None and not found.is_expired:
+                return lease, found
         held = self.memory.catalog.leases.take(lease, self.memory.clock())
+        if held.owner != lease.owner:
+            return held, None
         try:
             # Another owner may have come and gone since the last look.
             found = self._look(lease.key)
         except BaseException:
-            if held.owner == lease.owner:
-                self._end(lease)
+            self._end(lease)
             raise
-        if held.owner == lease.owner and found is not None and not found.is_expired:
+        if found is not None and not found.is_expired:
             self._end(lease)
         return held, found
 

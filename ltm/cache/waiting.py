@@ -30,6 +30,11 @@ class Waiting:
         self._held = held
         self._pauses = 0
 
+    @property
+    def has_waited(self) -> bool:
+        """Whether there was a pause already."""
+        return self._pauses > 0
+
     def is_for_itself(self, owner: str) -> bool:
         """Return whether *owner* waits for this very caller, or is this caller.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ltm import telemetry
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import Writes
+from ltm.catalog.documents import Fields, Writes
 from ltm.catalog.firestore_access import (
     Access,
     ContentionError,
@@ -186,6 +186,21 @@ class FirestoreClient:
         with self._calling(is_commit=True) as call:
             request = call.messages.commit_request(call.database, writes, transaction=transaction)
             call.send("commit", request)
+
+    def replace(self, path: str, fields: Fields, seen: Found | None) -> bool:
+        """Write one whole document, in no transaction, and return whether it was written.
+
+        It is not if the document is another than it was *seen*; None for one that was not there.
+        """
+        from google.api_core.exceptions import Aborted, AlreadyExists, FailedPrecondition, NotFound
+
+        with self._calling(is_commit=True) as call:
+            request = call.messages.replace_request(call.database, path, fields, seen)
+            try:
+                call.send("commit", request)
+            except (Aborted, AlreadyExists, FailedPrecondition, NotFound):
+                return False
+        return True
 
     def encode_commit(self, writes: Writes) -> bytes:
         """Return the *writes* of a :meth:`commit` to be carried out later."""

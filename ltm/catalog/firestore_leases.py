@@ -21,34 +21,27 @@ class FirestoreLeases(Leases):
         self._collections = documents.collections
 
     def take(self, lease: Lease, now: datetime) -> Lease:
+        # In no transaction: many that read the document first and write it then would keep one
+        # another waiting for their locks.
         path = lease_path(self._collections, lease)
-
-        def in_force(session: Session) -> Lease | None:
-            found = session.get([path]).get(path)
+        while True:
+            found = self._documents.look([path]).get([path]).get(path)
             held = None if found is None else _read(found)
-            return held if held is not None and held.expires_at > now else None
-
-        def take(session: Session) -> Lease:
-            held = in_force(session)
-            if held is not None:
+            if held is not None and held.expires_at > now:
                 return held
-            session.put(path, self._fields(lease, now) | {"acquired_at": now})
-            return lease
-
-        # Seen to be held by a read alone, which gets in nobody's way.
-        return in_force(self._documents.look([path])) or self._documents.write([path], take)
+            fields = self._fields(lease, now) | {"acquired_at": now}
+            if self._documents.client.replace(path, fields, found):
+                return lease
 
     def renew(self, lease: Lease, now: datetime) -> bool:
         path = lease_path(self._collections, lease)
-
-        def renew(session: Session) -> bool:
-            found = session.get([path]).get(path)
+        while True:
+            found = self._documents.look([path]).get([path]).get(path)
             if found is None or _read(found).owner != lease.owner:
                 return False
-            session.put(path, {**found.fields, **self._fields(lease, now)})
-            return True
-
-        return self._documents.write([path], renew)
+            fields = {**found.fields, **self._fields(lease, now)}
+            if self._documents.client.replace(path, fields, found):
+                return True
 
     def end(self, leases: Sequence[Lease]) -> None:
         paths = [lease_path(self._collections, lease) for lease in leases]

@@ -9,7 +9,7 @@ from typing import Any
 from google.cloud.firestore_v1 import types
 
 from ltm.catalog.document_queries import Found, Query
-from ltm.catalog.documents import Writes
+from ltm.catalog.documents import Fields, Writes
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _StructuredQuery = types.StructuredQuery.pb()
@@ -81,6 +81,18 @@ def commit_request(database: str, writes: Writes, *, transaction: bytes = b"") -
         for name, value in fields.items():
             _write_value(document.fields[name], value)
     return types.CommitRequest.wrap(message)
+
+
+def replace_request(database: str, path: str, fields: Fields, seen: Found | None) -> Any:
+    """Return the request to write a whole document if it is still as it was *seen*."""
+    request = commit_request(database, {path: fields})
+    condition = types.CommitRequest.pb(request).writes[0].current_document
+    if seen is None:
+        condition.exists = False
+    else:
+        seconds, _, nanos = seen.stamp.partition(".")
+        condition.update_time.seconds, condition.update_time.nanos = int(seconds), int(nanos)
+    return request
 
 
 def decode_commit(content: bytes, transaction: bytes) -> Any:

@@ -135,11 +135,15 @@ class SharedMemoryPool(DriverPool):
 
     def engine(self) -> Engine:
         connection = self.acquire()
-        self.release(connection)
-        engine = _autocommit_engine(lambda: connection, StaticPool)
-        # Whoever has the connection by the engine has it alone, too.
-        event.listen(engine, "checkout", lambda *_: self._take_turn())
-        event.listen(engine, "checkin", lambda *_: self._lock.release())
+        try:
+            engine = _autocommit_engine(lambda: connection, StaticPool)
+            # Whoever has the connection by the engine has it alone, too.
+            event.listen(engine, "checkout", lambda *_: self._take_turn())
+            event.listen(engine, "checkin", lambda *_: self._lock.release())
+            # Now, in this turn: what SQLAlchemy asks a first connection, it asks before a checkout.
+            engine.connect().close()
+        finally:
+            self.release(connection)
         return engine
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.testing.catalog_suite import CatalogSuite
 from ltm.testing.clock import FakeClock
+from ltm.testing.threads import in_threads
 
 
 class TestSQLiteFile(CatalogSuite):
@@ -39,3 +41,14 @@ class TestSQLiteMemory(CatalogSuite):
 
     def test_what_is_written_is_there_after_reopening(self) -> None:
         pytest.skip("a database in memory goes with its catalog")
+
+
+def test_threads_that_meet_on_a_fresh_database_in_memory_have_it_one_by_one() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)  # so that they get in one another's way within a few rounds
+    try:
+        for _ in range(100):
+            with SQLiteCatalog(":memory:") as catalog:
+                in_threads(lambda _: catalog.get_entry("k"), 8)
+    finally:
+        sys.setswitchinterval(interval)

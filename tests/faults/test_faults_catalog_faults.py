@@ -61,6 +61,7 @@ def every_call(catalog: Catalog) -> dict[CatalogOperation, Callable[[], object]]
         "index_again": lambda: catalog.index_again([]),
         "check_search_index": lambda: catalog.check_search_index(repair=False),
         "history": lambda: catalog.history,
+        "leases": lambda: catalog.leases,
         "transaction": lambda: track_in_transaction(catalog),
         "commit": lambda: track_in_transaction(catalog),
     }

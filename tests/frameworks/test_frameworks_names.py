@@ -38,7 +38,7 @@ BEYOND = {
     "search": {"snapshot"},
     "iterate_all": {"snapshot"},
     "gc": {"grace", "compact"},
-    "query": {"parameters", "snapshot", "as_arrow"},
+    "query": {"parameters", "snapshot", "as_arrow", "timeout"},
 }
 """What calls take besides, by keyword only."""
 

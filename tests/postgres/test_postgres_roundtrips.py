@@ -106,7 +106,7 @@ def test_a_batch_of_a_thousand_is_a_few_round_trips_more(counted: Counted) -> No
     assert counted.memory.stats()["entries"] == 1001
 
 
-@pytest.mark.parametrize(("expired", "round_trips"), [(0, 5), (100, 6), (1000, 11)])
+@pytest.mark.parametrize(("expired", "round_trips"), [(0, 6), (100, 7), (1000, 12)])
 def test_cleaning_up_is_four_round_trips_for_every_500_entries(
     counted: Counted, expired: int, round_trips: int
 ) -> None:
