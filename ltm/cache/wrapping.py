@@ -6,7 +6,17 @@ import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
-from typing import Any, ParamSpec, Protocol, TypeVar, Unpack, cast, overload
+from typing import (
+    Any,
+    Concatenate,
+    ParamSpec,
+    Protocol,
+    Self,
+    TypeVar,
+    Unpack,
+    cast,
+    overload,
+)
 
 from ltm.backend.parts import BackendCalls
 from ltm.cache.call import CachedCall
@@ -19,6 +29,7 @@ from ltm.cache.steps import go, go_async
 from ltm.errors import ValidationError
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
@@ -89,6 +100,17 @@ class CachedFunction(Protocol[P, R_co]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> InvalidateAnswer:
         """Forget the result of a call."""
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(
+        self: CachedFunction[Concatenate[Any, Q], R_co], instance: object, owner: type
+    ) -> Callable[Q, R_co]: ...
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        """Return the method of *instance*; what this class adds is got from the class."""
 
 
 def cached(

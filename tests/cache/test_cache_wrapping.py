@@ -106,6 +106,9 @@ def test_methods_find_the_memory_of_their_object_which_is_not_in_the_key(
     assert [one.look_up("a"), one.look_up("a"), other.look_up("a")] == ["A"] * 3
     assert asyncio.run(one.look_up_later("b")) == asyncio.run(other.look_up_later("b")) == "B"
     assert (one.runs, other.runs) == (2, 0)
+    assert Agent.look_up.cache_key(one, "a") == Agent.look_up.cache_key(other, "a")
+    assert Agent.look_up.invalidate(other, "a")["deleted"] == 1
+    assert (one.look_up("a"), one.runs) == ("A", 3)
     assert cache_wrap(one, lambda: 1, key="k")["_cached"] is True
     assert cache_get(other, "k")["result"] == 1
 
