@@ -9,35 +9,18 @@ import pytest
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.postgres import PostgresCatalog
-from ltm.catalog.supabase import SupabaseCatalog
 from ltm.testing.backend_suite import BackendSuite
 from ltm.testing.clock import FakeClock
+from tests.services.backends import OnPostgres, OnSupabase
 from tests.services.pgbouncer import PgBouncer
-from tests.services.tokens import SECRET, make_token
 
 
-class TestBackendOnPostgres(BackendSuite):
-    @pytest.fixture(autouse=True)
-    def database(self, postgres_url: str) -> None:
-        self.url = postgres_url
-
-    def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
-        catalog = PostgresCatalog(self.url, clock=clock)
-        return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)
+class TestBackendOnPostgres(OnPostgres, BackendSuite):
+    pass
 
 
-class TestBackendOnSupabase(BackendSuite):
-    """As a tenant, under row-level security."""
-
-    @pytest.fixture(autouse=True)
-    def database(self, postgres_url: str) -> None:
-        self.url = postgres_url.replace("postgres@", "authenticator:secret@")
-
-    def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
-        catalog = SupabaseCatalog(
-            self.url, access_token=make_token("tenant-1"), jwt_secret=SECRET, clock=clock
-        )
-        return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)
+class TestBackendOnSupabase(OnSupabase, BackendSuite):
+    pass
 
 
 class TestBackendThroughPgBouncer(BackendSuite):

@@ -9,12 +9,11 @@ from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.testing.backend_suite import BackendSuite
 from ltm.testing.clock import FakeClock
+from tests.services.backends import OnSQLite
 
 
-class TestBackendOnFiles(BackendSuite):
-    def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
-        catalog = SQLiteCatalog(tmp_path / "catalog.db", clock=clock)
-        return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)
+class TestBackendOnFiles(OnSQLite, BackendSuite):
+    pass
 
 
 class TestBackendInMemoryStore(BackendSuite):

@@ -10,12 +10,11 @@ from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.testing.cache_sharing_suite import CacheSharingSuite
 from ltm.testing.cache_suite import CacheSuite
 from ltm.testing.clock import FakeClock
+from tests.services.backends import OnSQLite
 
 
-class TestCacheOnSQLite(CacheSuite, CacheSharingSuite):
-    def make_backend(self, tmp_path: Path, clock: FakeClock, **options: Any) -> DuckDBLTMBackend:
-        catalog = SQLiteCatalog(tmp_path / "catalog.db", clock=clock)
-        return DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True, **options)
+class TestCacheOnSQLite(OnSQLite, CacheSuite, CacheSharingSuite):
+    pass
 
 
 class TestCacheInALogicalTableInMemory(CacheSuite, CacheSharingSuite):
