@@ -42,7 +42,7 @@ class LangGraph:
     name = "LangGraph store"
     remark = (
         "less: no hash, no metadata beside the value, no words, no old row read before a write; "
-        "a filter reads every value"
+        "a filter reads every value; a value of any size is in its row, where nothing syncs it"
     )
 
     def __init__(self, store: Any, connection: Any) -> None:

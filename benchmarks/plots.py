@@ -56,7 +56,7 @@ def _bar(
     target = comparison.target
     colour = _PEER
     if judged:
-        colour = _OURS if target.is_met(result.ratio) else _MISSED
+        colour = _OURS if target.is_met(result.ratio, result.typical) else _MISSED
     start, end = sorted((place(1.0), place(result.ratio)))
     yield _text(24, top + 13, result.name)
     yield (

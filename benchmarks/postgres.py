@@ -72,7 +72,7 @@ def _singles(scale: Scale, opened: _Opened) -> Iterator[Comparison]:
         title="store, search off",
         inputs=lambda number: plain_entries(f"single{number}", scale.singles // 2),
         contestants=[
-            Contestant("raw psycopg", opened.raw.store_each, _ONE),
+            Contestant("raw psycopg", opened.raw.store_each, _ONE, opened.raw.describe),
             opened.memory.contestant("store_each", "more: reads the old row, holds a lock"),
             *opened.peers.contestants("store_each"),
         ],
@@ -119,7 +119,7 @@ def _batches(scale: Scale, opened: _Opened) -> Iterator[Comparison]:
             *opened.peers.contestants("store_all"),
         ],
         target=Target(0.9),
-        rounds=max(1, scale.rounds // 2),
+        rounds=max(1, scale.rounds // 4),
     )
     keys = [entry.key for entry in entries("batch0", scale.batch)]
     yield Comparison(

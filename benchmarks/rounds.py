@@ -18,9 +18,14 @@ class Target(NamedTuple):
     is_floor: bool = False
     """Whether ratios are of throughput, of which more is better, rather than of time."""
 
-    def is_met(self, ratio: float) -> bool:
-        """Return whether *ratio*, unrounded, is on the right side of the limit or on it."""
-        return ratio >= self.limit if self.is_floor else ratio <= self.limit
+    def is_met(self, *ratios: float) -> bool:
+        """Return whether all *ratios*, unrounded, are on the right side of the limit or on it."""
+        return min(ratios) >= self.limit if self.is_floor else max(ratios) <= self.limit
+
+    def compare(self, mine: Sequence[float], raw: Sequence[float]) -> float:
+        """Return the median of the ratios of two contestants' seconds, round by round."""
+        pairs = zip(mine, raw, strict=True)
+        return statistics.median(b / a if self.is_floor else a / b for a, b in pairs)
 
     def __str__(self) -> str:
         return f"{'≥' if self.is_floor else '≤'} {self.limit:g}"
@@ -86,7 +91,9 @@ class Result(NamedTuple):
     median: float
     p99: float
     ratio: float
-    """Median of the ratios to the first contestant, round by round."""
+    """To the first contestant: the median of the ratios of whole rounds, with all that is slow."""
+    typical: float
+    """The same of the median operations of the rounds."""
     laps: int
     remark: str
     observed: str
@@ -97,6 +104,7 @@ def measure(comparison: Comparison) -> list[Result]:
     contestants = comparison.contestants
     laps: list[list[float]] = [[] for _ in contestants]
     means: list[list[float]] = [[] for _ in contestants]
+    medians: list[list[float]] = [[] for _ in contestants]
     for number in range(-1, comparison.rounds):
         inputs = comparison.inputs(number)
         # Each comes first in turn: the first may find caches cold that it leaves warm.
@@ -108,20 +116,19 @@ def measure(comparison: Comparison) -> list[Result]:
             if number >= 0:
                 laps[index] += stopwatch.seconds
                 means[index].append(stopwatch.mean)
+                medians[index].append(statistics.median(stopwatch.seconds))
     return [
         Result(
             contestant.name,
             statistics.median(own),
             percentile(own, 0.99),
-            statistics.median(
-                raw / mine if comparison.target.is_floor else mine / raw
-                for mine, raw in zip(mean, means[0], strict=True)
-            ),
+            comparison.target.compare(means[index], means[0]),
+            comparison.target.compare(medians[index], medians[0]),
             len(own),
             contestant.remark,
             contestant.observe(),
         )
-        for contestant, own, mean in zip(contestants, laps, means, strict=True)
+        for index, (contestant, own) in enumerate(zip(contestants, laps, strict=True))
     ]
 
 

@@ -51,6 +51,20 @@ def test_each_contestant_comes_first_in_turn_and_all_get_the_same_inputs() -> No
     assert rounds == [("raw", 0), ("ltm", 0), ("ltm", 1), ("raw", 1)]
 
 
+def test_one_slow_operation_counts_in_the_ratio_but_is_not_typical() -> None:
+    def ours(_: object, lap: Stopwatch) -> None:
+        for seconds in (2, 2, 95):
+            lap.note(seconds, 1)
+
+    def raw(_: object, lap: Stopwatch) -> None:
+        for _ in range(3):
+            lap.note(1, 1)
+
+    result = measure(compare(raw, ours, Target(2)))[1]
+    assert (result.ratio, result.typical) == (33, 2)
+    assert not Target(2).is_met(result.ratio, result.typical)
+
+
 def test_laps_of_many_operations_count_by_operation() -> None:
     stopwatch = Stopwatch()
     stopwatch.note(4, 4)
