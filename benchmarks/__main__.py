@@ -6,7 +6,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.crowds import CROWDS
@@ -49,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     scale = SCALES[given.scale or "full"]
     topics = [topic for topic in TOPICS if not given.only or topic.name in given.only]
+    machine = describe_machine() | {"run": scale.name}
     sections = [_measure(topic, scale) for topic in topics]
     if not given.only:
-        _write(sections, scale, given.output)
+        _write(sections, machine, given.output)
 
 
 def _measure(topic: Topic, scale: Scale) -> Section:
@@ -69,7 +70,7 @@ def _measure(topic: Topic, scale: Scale) -> Section:
     return section
 
 
-def _write(sections: Sequence[Section], scale: Scale, output: Path) -> None:
+def _write(sections: Sequence[Section], machine: Mapping[str, str], output: Path) -> None:
     pictures = output / "benchmarks"
     os.makedirs(pictures, exist_ok=True)
     plots = {}
@@ -78,7 +79,7 @@ def _write(sections: Sequence[Section], scale: Scale, output: Path) -> None:
             picture = pictures / f"{section.topic.name}.svg"
             picture.write_text(draw(section.measured), encoding="utf-8")
             plots[section.topic.name] = picture.relative_to(output).as_posix()
-    page = render(sections, describe_machine(), scale=scale.name, plots=plots)
+    page = render(sections, machine, plots)
     (output / "benchmarks.md").write_text(page, encoding="utf-8")
 
 

@@ -21,6 +21,7 @@ def describe_machine() -> dict[str, str]:
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "processors": f"{os.cpu_count()} x {_processor()}",
+        "load before the run": f"{os.getloadavg()[0]:.1f} programs at work",
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "Python": platform.python_version(),
         "SQLite": sqlite3.sqlite_version,

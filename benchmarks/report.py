@@ -45,17 +45,16 @@ class Section:
 
 
 def render(
-    sections: Sequence[Section], machine: Mapping[str, str], *, scale: str, plots: Mapping[str, str]
+    sections: Sequence[Section], machine: Mapping[str, str], plots: Mapping[str, str]
 ) -> str:
     """Return the page.
 
     Args:
         sections: In the order of the page.
         machine: What it was measured on.
-        scale: The name of the scale.
         plots: Links to pictures by the topic's name.
     """
-    facts = [f"* {name}: {fact}" for name, fact in ({"run": scale} | dict(machine)).items()]
+    facts = [f"* {name}: {fact}" for name, fact in machine.items()]
     parts = [_HEAD, "\n".join(facts) + "\n", "\n".join(_summary(sections)) + "\n"]
     for section in sections:
         parts.append(f"## {section.topic.title}\n\n{section.topic.remark}\n")

@@ -174,8 +174,10 @@ def _by_words(place: Place) -> Iterator[Comparison]:
             rounds=scale.rounds,
         )
         server = stack.enter_context(running_postgres())
-        shared = stack.enter_context(closing(open_postgres(make_database(server), directory)))
+        url = make_database(server)
+        shared = stack.enter_context(closing(open_postgres(url, directory)))
         shared.fill(given)
+        server.execute("VACUUM ANALYZE", url.rpartition("/")[2])  # as on the raw side
         vectors = stack.enter_context(closing(RawVectors(make_database(server), given)))
         yield Comparison(
             title=f"question over {scale.searched:,} entries, PostgreSQL",
