@@ -54,13 +54,13 @@ FULL = Scale(
 )
 QUICK = Scale(
     name="quick",
-    rounds=7,
-    singles=100,
+    rounds=4,
+    singles=60,
     batch=1000,
-    starts=5,
+    starts=3,
     few=1000,
     many=50_000,
-    filtered=20_000,
+    filtered=10_000,
     searched=3000,
     crowds=1,
     writers=8,
