@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
 
 .PHONY: demo test check format schema bench lock clean
 
@@ -34,12 +36,21 @@ schema: $(READY)
 	$(BIN)/python -m ltm.settings_schema > $(VENV)/settings.schema.json
 	mv $(VENV)/settings.schema.json ltm/settings.schema.json
 
-bench: $(READY)
-	$(BIN)/python -m benchmarks
+# Of its own, so that nothing else sees what is only there to be compared with.
+$(BENCH_READY): requirements.lock pyproject.toml benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
+	touch $(BENCH_READY)
+
+# `make bench OPTIONS=--quick` takes less than two minutes.
+bench: $(BENCH_READY)
+	$(BENCH)/bin/python -m benchmarks $(OPTIONS)
 
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--extra dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

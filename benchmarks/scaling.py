@@ -1,0 +1,60 @@
+"""Whether a get stays what it is while the memory grows."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+
+from benchmarks.ours import Memory, open_sqlite
+from benchmarks.raw_sqlite import RawSQLite
+from benchmarks.rounds import Comparison, Contestant, Stopwatch, Target
+from benchmarks.topics import Place, Topic
+from benchmarks.values import batches_of_small_entries
+
+
+def _keys(parts: Sequence[float], count: int) -> list[str]:
+    return [f"small:{int(part * count)}" for part in parts]
+
+
+def _compare(place: Place) -> Iterator[Comparison]:
+    scale = place.scale
+
+    def make(name: str, count: int) -> Memory:
+        memory = open_sqlite(place.directory, name, enable_fts=False)
+        for batch in batches_of_small_entries(count):
+            memory.backend.store_batch(batch)
+        return memory
+
+    def draw(number: int) -> list[float]:
+        chance = random.Random(number)
+        return [chance.random() for _ in range(scale.singles)]
+
+    with ExitStack() as stack:
+        few = stack.enter_context(closing(make("few", scale.few)))
+        many = stack.enter_context(closing(make("many", scale.many)))
+        raw = stack.enter_context(closing(RawSQLite(f"{place.directory}/many.db")))
+
+        def get(reader: Memory | RawSQLite, count: int) -> Contestant:
+            def run(parts: Sequence[float], lap: Stopwatch) -> None:
+                reader.get_each(_keys(parts, count), lap)
+
+            name = "raw sqlite3" if reader is raw else "ltm"
+            return Contestant(f"{name}, {count:,} entries", run)
+
+        yield Comparison(
+            title=f"get at {scale.many:,} entries",
+            inputs=draw,
+            contestants=[get(few, scale.few), get(many, scale.many), get(raw, scale.many)],
+            target=Target(1.6),
+            rounds=scale.rounds,
+        )
+
+
+SCALING = Topic(
+    "scaling",
+    "Growth",
+    "Random keys on SQLite, other ones in every round; here ratios are to the small memory. A\n"
+    "million entries in a full run, 50,000 in a quick one.",
+    _compare,
+)
