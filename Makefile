@@ -20,7 +20,7 @@ demo: $(READY)
 
 # One class, or module, is always run by one process: they start their own servers.
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope
 
 check: $(READY)
 	$(BIN)/ruff format --check .
