@@ -84,7 +84,8 @@ class CachedCall:
         key: str | None = None
         try:
             key = made = yield Ask(self.make_key)
-            found = yield self._ask(lambda: self._look(made))
+            expired_too = self.policy.on_expired != "block"
+            found = yield self._ask(lambda: self._look(made, expired_too=expired_too))
         except ValidationError:
             raise
         except LTMError as error:
@@ -110,7 +111,7 @@ class CachedCall:
             except BaseException as error:
                 yield from self._let_go(lease, error)
                 raise
-            if found is not None and not found.is_expired:
+            if found is not None:
                 return _hit(key, found)
             if held.owner == owner:
                 break
@@ -118,10 +119,8 @@ class CachedCall:
                 return _hit(key, expired)
             if waiting.is_for_itself(held.owner):
                 return (yield from self._alone(key, None))
-            try:
-                waiting.require_time(key)
-            except WaitedInVainError as error:
-                return (yield from self._alone(key, error))
+            if waiting.is_over:
+                return (yield from self._alone(key, WaitedInVainError(key, self.policy.timeout)))
             with waiting.on(held.owner):
                 yield Pause(waiting.pause(SHORTEST_PAUSE, LONGEST_PAUSE))
         if expired is not None and self.policy.on_expired == "refresh":
@@ -179,12 +178,12 @@ class CachedCall:
 
         return Ask(ask)
 
-    def _look(self, key: str) -> Remembered | None:
-        """Return what is remembered under *key*, expired or not; a lost value is none."""
+    def _look(self, key: str, *, expired_too: bool = False) -> Remembered | None:
+        """Return what is remembered under *key*; a lost value is none."""
         parts = self.memory.parts
         row = parts.catalog.read(key, BEGINNING)
         is_expired = row is not None and not is_live(row, parts.clock())
-        if row is None or (is_expired and self.policy.on_expired == "block"):
+        if row is None or (is_expired and not expired_too):
             return None
         try:
             entry = parts.reader.read(row)
@@ -206,20 +205,19 @@ class CachedCall:
         Returns:
             The lease that is in force, and the result, if one is there by now.
         """
-        if looks_first:
-            found = self._look(lease.key)
-            if found is not None and not found.is_expired:
-                return lease, found
+        found = self._look(lease.key) if looks_first else None
+        if found is not None:
+            return lease, found
         held = self.memory.catalog.leases.take(lease, self.memory.clock())
         if held.owner != lease.owner:
             return held, None
         try:
             # Another owner may have come and gone since the last look.
             found = self._look(lease.key)
-        except BaseException:
+        except BaseException:  # an interrupt, too, would leave the lease behind
             self._end(lease)
             raise
-        if found is not None and not found.is_expired:
+        if found is not None:
             self._end(lease)
         return held, found
 

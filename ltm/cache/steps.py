@@ -112,7 +112,7 @@ def _do(step: Step, action: Callable[[], Any]) -> Any:
         with _on_behalf_of(step.owner):
             return action()
     context = contextvars.copy_context()
-    arguments = _watched, step.what, go, step.steps(), action
+    arguments = _refresh, step.what, step.steps(), action
     # A daemon: a process that wants to end is not kept, and a lease that is left expires.
     threading.Thread(target=context.run, args=arguments, name="ltm-refresh", daemon=True).start()
     return None
@@ -126,7 +126,7 @@ async def _do_async(step: Step, action: Callable[[], Awaitable[Any]], *, in_plac
     if isinstance(step, Act):
         with _on_behalf_of(step.owner):
             return await action()
-    task = asyncio.create_task(_watched_async(step.what, go_async(step.steps(), action)))
+    task = asyncio.create_task(_refresh_async(step.what, step.steps(), action))
     _background.add(task)  # the loop itself keeps no hold of it
     task.add_done_callback(_background.discard)
     return None
@@ -158,15 +158,20 @@ def _on_behalf_of(owner: str | None) -> Iterator[None]:
         held_leases.reset(token)
 
 
-def _watched(what: str, call: Callable[..., Any], *arguments: Any) -> None:
-    try:
-        call(*arguments)
-    except Exception:  # noqa: BLE001 -- nobody else would hear of it
-        _log.warning("refreshing %s in the background failed", what, exc_info=True)
+def _refresh(what: str, steps: Steps, action: Callable[[], Any]) -> None:
+    with _logged(what):
+        go(steps, action)
 
 
-async def _watched_async(what: str, work: Awaitable[Any]) -> None:
+async def _refresh_async(what: str, steps: Steps, action: Callable[[], Awaitable[Any]]) -> None:
+    with _logged(what):
+        await go_async(steps, action)
+
+
+@contextmanager
+def _logged(what: str) -> Iterator[None]:
+    """Log what a block in the background raises."""
     try:
-        await work
+        yield
     except Exception:  # noqa: BLE001 -- nobody else would hear of it
         _log.warning("refreshing %s in the background failed", what, exc_info=True)

@@ -15,6 +15,11 @@ class WaitedInVainError(LTMError):
 
     error_type = "timeout"
 
+    def __init__(self, key: str, seconds: float) -> None:
+        super().__init__(
+            f"another caller computes {key!r}, and has not finished in {seconds} seconds"
+        )
+
 
 _waits: dict[str, str] = {}
 """The owners in this process whose computations wait, and for which other owner."""
@@ -25,7 +30,6 @@ class Waiting:
 
     def __init__(self, timeout: float, held: frozenset[str]) -> None:
         """Wait at most *timeout* seconds, on behalf of the owners *held*."""
-        self._timeout = timeout
         self._ends_at = time.monotonic() + timeout
         self._held = held
         self._pauses = 0
@@ -34,6 +38,11 @@ class Waiting:
     def has_waited(self) -> bool:
         """Whether there was a pause already."""
         return self._pauses > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time has passed."""
+        return time.monotonic() >= self._ends_at
 
     def is_for_itself(self, owner: str) -> bool:
         """Return whether *owner* waits for this very caller, or is this caller.
@@ -48,17 +57,6 @@ class Waiting:
             seen.add(owner)
             owner = _waits.get(owner, owner)
         return False
-
-    def require_time(self, key: str) -> None:
-        """Do nothing, unless the time is over.
-
-        Raises:
-            WaitedInVainError: It is.
-        """
-        if time.monotonic() >= self._ends_at:
-            raise WaitedInVainError(
-                f"another caller computes {key!r}, and has not finished in {self._timeout} seconds"
-            )
 
     def pause(self, shortest: float, longest: float) -> float:
         """Return the seconds until the next look: each time longer, and never past the end."""
