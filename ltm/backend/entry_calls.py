@@ -95,7 +95,7 @@ class EntryCalls(BackendCalls):
             retry=retry_if_exception_type(ConflictError),
             reraise=True,
         )
-        validate_key(key)
+        key = validate_key(key)
         try:
             return retrying(self._update_once, key, fn, default)
         except LTMError:

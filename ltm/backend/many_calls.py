@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ltm.backend.batch import BatchWriter
-from ltm.backend.health import describe_failure
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.recall import Recall
@@ -20,7 +19,7 @@ from ltm.backend.results import (
 )
 from ltm.catalog.base import validate_limit
 from ltm.entry import EntryRow, JSONValue, Metadata
-from ltm.errors import CatalogUnavailableError, ValidationError
+from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 from ltm.keys import validate_key, validate_prefix
 from ltm.search.filters import parse_filter
 
@@ -75,7 +74,7 @@ class ManyCalls(BackendCalls):
             missing=[key for key in wanted if key not in seen],
             found=len(whole),
         )
-        return self.with_failures(answer, entries)
+        return self.with_failures(answer, _failed(entries))
 
     def _read_many(self, keys: Sequence[str]) -> list[ReadEntry]:
         rows = self.parts.catalog.read_many(keys, self.parts.clock())
@@ -87,21 +86,17 @@ class ManyCalls(BackendCalls):
         """Return what is kept of *keys*; the others have failed, as *error* says."""
         kept = {key: entry for key in keys if (entry := recall.get(key)) is not None}
         unknown = [key for key in keys if key not in kept]
-        if unknown and (self.raise_errors or not kept):
+        if unknown and not kept:
             raise error
         answer = RetrieveBatchAnswer(
-            success=not unknown,
+            success=True,
             results={key: entry["value"] for key, entry in kept.items()},
             entries=kept,
             missing=[],
             found=len(kept),
-            errors=[describe_failure(key, error) for key in unknown],
             stale=True,
         )
-        if unknown:
-            answer["error"] = f"{len(unknown)} could not be read, the first {unknown[0]!r}: {error}"
-            answer["error_type"] = error.error_type
-        return answer
+        return self.with_failures(answer, [(key, error) for key in unknown])
 
     @answering
     def search(
@@ -139,7 +134,7 @@ class ManyCalls(BackendCalls):
             if entry.error is None
         ]
         answer = SearchAnswer(success=True, results=results, count=len(results))
-        return self.with_failures(answer, entries)
+        return self.with_failures(answer, _failed(entries))
 
     def iterate_all(
         self, prefix: str | None = None, *, snapshot: str | None = None
@@ -161,6 +156,10 @@ class ManyCalls(BackendCalls):
             for entry in reader.stream(rows):
                 self.require_open()
                 yield entry.row.key, entry.value, entry.row.metadata
+
+
+def _failed(entries: Iterable[ReadEntry]) -> list[tuple[str, LTMError]]:
+    return [(entry.row.key, entry.error) for entry in entries if entry.error is not None]
 
 
 def _fields(entry: ReadEntry) -> BatchEntry:

@@ -10,7 +10,7 @@ from typing import Self, TypeVar
 from ltm.backend.base import LTMBackend
 from ltm.backend.health import describe_failure
 from ltm.backend.outage import Outage
-from ltm.backend.reader import ReadEntry, ValueReader
+from ltm.backend.reader import ValueReader
 from ltm.backend.recall import Recall
 from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
 from ltm.backend.writer import Aftermath, Attempted, EntryWriter
@@ -102,9 +102,10 @@ class BackendCalls(LTMBackend):
     def doom(self, error: LTMError) -> None:
         """Take note of a failure that was answered; only a transaction minds."""
 
-    def with_failures(self, answer: _ManyAnswer, entries: Iterable[ReadEntry]) -> _ManyAnswer:
-        """Put what could not be read into *answer*, which then is no success."""
-        failed = [(entry.row.key, entry.error) for entry in entries if entry.error is not None]
+    def with_failures(
+        self, answer: _ManyAnswer, failed: Sequence[tuple[str, LTMError]]
+    ) -> _ManyAnswer:
+        """Put the keys that could not be read into *answer*, which then is no success."""
         answer["errors"] = [describe_failure(key, error) for key, error in failed]
         if failed:
             key, error = failed[0]
