@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 from firestore_place import FirestorePlace
-from google.cloud.firestore_v1.services.firestore import FirestoreClient as GoogleClient
-from test_firestore_setup import Index, defined_indexes, required_index
+from test_firestore_setup import Index, defined_indexes, record_indexes
 
 from ltm.catalog.firestore_access import Place
 from ltm.catalog.firestore_client import FirestoreClient
@@ -86,20 +85,7 @@ def test_every_index_is_asked_for_once_and_nothing_else(
     place: FirestorePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Index] = []
-    run, total = GoogleClient.run_query, GoogleClient.run_aggregation_query
-
-    def record_run(self: GoogleClient, request: Any, **options: Any) -> Any:
-        asked.append(required_index(request.structured_query))
-        return run(self, request=request, **options)
-
-    def record_total(self: GoogleClient, request: Any, **options: Any) -> Any:
-        counted = request.structured_aggregation_query
-        names = [each.sum.field.field_path for each in counted.aggregations]
-        asked.append(required_index(counted.structured_query, [name for name in names if name]))
-        return total(self, request=request, **options)
-
-    monkeypatch.setattr(GoogleClient, "run_query", record_run)
-    monkeypatch.setattr(GoogleClient, "run_aggregation_query", record_total)
+    record_indexes(monkeypatch, asked.append)
     client = FirestoreClient(Place(place.project, "(default)", None))
     try:
         assert missing_indexes(client, "", utc_now()) == []

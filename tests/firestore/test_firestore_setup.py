@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,24 +97,29 @@ def defined_indexes() -> dict[Index, int]:
     return readings
 
 
-@pytest.fixture
-def asked(firestore_project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[Index]:
-    """What all queries need that any verb sends."""
-    found: set[Index] = set()
+def record_indexes(monkeypatch: pytest.MonkeyPatch, note: Callable[[Index], object]) -> None:
+    """Let *note* be called with the index that each query needs which Google's client sends."""
     run, total = GoogleClient.run_query, GoogleClient.run_aggregation_query
 
     def record_run(self: GoogleClient, request: Any, **options: Any) -> Any:
-        found.add(required_index(request.structured_query))
+        note(required_index(request.structured_query))
         return run(self, request=request, **options)
 
     def record_total(self: GoogleClient, request: Any, **options: Any) -> Any:
         counted = request.structured_aggregation_query
         names = [each.sum.field.field_path for each in counted.aggregations]
-        found.add(required_index(counted.structured_query, [name for name in names if name]))
+        note(required_index(counted.structured_query, [name for name in names if name]))
         return total(self, request=request, **options)
 
     monkeypatch.setattr(GoogleClient, "run_query", record_run)
     monkeypatch.setattr(GoogleClient, "run_aggregation_query", record_total)
+
+
+@pytest.fixture
+def asked(firestore_project: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[Index]:
+    """What all queries need that any verb sends."""
+    found: set[Index] = set()
+    record_indexes(monkeypatch, found.add)
     clock = FakeClock()
     catalog = FirestoreCatalog(firestore_project, clock=clock)
     with DuckDBLTMBackend(
