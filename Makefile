@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
 
-.PHONY: demo test check format schema bench lock clean
+.PHONY: demo test check format schema statements bench lock clean
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("ltm needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
@@ -35,6 +35,9 @@ format: $(READY)
 schema: $(READY)
 	$(BIN)/python -m ltm.settings_schema > $(VENV)/settings.schema.json
 	mv $(VENV)/settings.schema.json ltm/settings.schema.json
+
+statements: $(READY)
+	$(BIN)/python -m ltm.sql.building
 
 # Of its own, so that nothing else sees what is only there to be compared with.
 $(BENCH_READY): requirements.lock pyproject.toml benchmarks/requirements.txt

@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 _PART = re.compile(r"(.+)#(\d{1,18})(?:\+(\d{1,18}))?", re.DOTALL | re.ASCII)
 
+PARTS_END = "$"
+"""What follows ``#``: the locations of an object and its parts are below its path and this."""
+
 
 class Location(NamedTuple):
     """A location, taken apart."""

@@ -10,8 +10,9 @@ from sqlalchemy.schema import CreateSchema
 
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.engines import open_engine
-from ltm.sql.migrate import VERSION_TABLE, working_in
+from ltm.sql.migrate import working_in
 from ltm.sql.models import Base
+from ltm.sql.revision import VERSION_TABLE
 
 config = context.config
 

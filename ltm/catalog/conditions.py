@@ -35,7 +35,7 @@ from ltm.search.filters import (
     leading_equality,
 )
 from ltm.sql.clauses import ENTRIES, METADATA, Condition
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.idiom import Idiom
 from ltm.sql.search import FEW, FilterCondition
 
 Leaf = Equals | In | Exists | Range | ContainsElement
@@ -49,39 +49,41 @@ _SCOPE = ("tenant_id", "tenant"), ("table_name", "table")
 class CompiledFilter(NamedTuple):
     """A filter as SQL with its parameters."""
 
+    condition: FilterCondition
+    parameters: dict[str, Any]
+
+
+class DrivenFilter(NamedTuple):
+    """The same, where the walk along the metadata index may take an equality out of it."""
+
     condition: FilterCondition | None
     parameters: dict[str, Any]
-    driver: Condition | None = None
-    """An equality that *condition* leaves to the walk along the metadata index."""
+    driver: Condition | None
+    """The equality, which *condition* does without."""
 
 
-def compile_filter(
-    wanted: Filter | None, dialect: SQLDialect, *, driven: bool = False
-) -> CompiledFilter:
+def compile_filter(wanted: Filter, idiom: Idiom) -> CompiledFilter:
     """Return *wanted* as a condition on entries.
 
     The condition is exact where ``wanted.is_exact``; otherwise it lets through more than the
     filter, and what it lets through is to be checked with ``matches``. Beside the parameters here
     it has those of the scope, ``tenant`` and ``table``.
-
-    Args:
-        wanted: The filter, or None for no condition.
-        dialect: The database.
-        driven: Whether an equality may be taken out as ``driver``.
     """
-    if wanted is None:
-        return CompiledFilter(None, {})
-    writer = _ConditionWriter(dialect)
-    leading = leading_equality(wanted) if driven else None
+    writer = _ConditionWriter(idiom)
+    return CompiledFilter(writer.condition(wanted), writer.parameters)
+
+
+def compile_driven(wanted: Filter, idiom: Idiom) -> DrivenFilter:
+    """Return *wanted* as :func:`compile_filter` does, an equality that all must fulfil apart."""
+    writer = _ConditionWriter(idiom)
+    leading = leading_equality(wanted)
     if leading is None:
-        return CompiledFilter(writer.condition(wanted), writer.parameters)
+        return DrivenFilter(writer.condition(wanted), writer.parameters, None)
     path, code = writer.bind(leading.path), writer.bind(leading.code)
-    equality = and_(METADATA.c.path == path, METADATA.c.value == code)
-    driver = Condition(("equals",), equality)
+    driver = Condition(("equals",), and_(METADATA.c.path == path, METADATA.c.value == code))
     rest = _without(wanted, leading)
-    if rest is None:
-        return CompiledFilter(None, writer.parameters, driver)
-    return CompiledFilter(writer.condition(rest), writer.parameters, driver)
+    condition = None if rest is None else writer.condition(rest)
+    return DrivenFilter(condition, writer.parameters, driver)
 
 
 def _without(wanted: Filter, leading: Equals) -> Filter | None:
@@ -96,14 +98,14 @@ def _without(wanted: Filter, leading: Equals) -> Filter | None:
 class _ConditionWriter:
     """Writes clauses and numbers their parameters in the order of writing."""
 
-    def __init__(self, dialect: SQLDialect) -> None:
-        self._dialect = dialect
+    def __init__(self, idiom: Idiom) -> None:
+        self._idiom = idiom
         self.parameters: dict[str, Any] = {}
 
     def condition(self, wanted: Filter) -> FilterCondition:
         """Return *wanted* as a condition on entries."""
         shape, clause = self.write(wanted)
-        sources = self.write_sources(wanted) if self._dialect.counts_first else []
+        sources = self.write_sources(wanted) if self._idiom.counts_first else []
         return FilterCondition(shape, clause, sources)
 
     def write(self, wanted: Filter) -> tuple[Hashable, ColumnElement[bool]]:
@@ -154,7 +156,7 @@ class _ConditionWriter:
         shape, clauses = self._narrow(row, leaf)
         rows = select(row.c.entry_id).where(row.c.entry_id == ENTRIES.c.id, *clauses)
         # With OFFSET the planner has no other way than a look-up for each entry at hand.
-        return shape, (rows.offset(0) if self._dialect.counts_first else rows).exists()
+        return shape, (rows.offset(0) if self._idiom.counts_first else rows).exists()
 
     def _narrow(self, row: FromClause, leaf: Leaf) -> tuple[Hashable, list[ColumnElement[bool]]]:
         """Return the shape of *leaf*, and what it asks of a metadata *row*."""
@@ -163,8 +165,8 @@ class _ConditionWriter:
         if isinstance(leaf, Equals | ContainsElement):
             clauses.append(row.c.value == self.bind(leaf.code))
         elif isinstance(leaf, In):
-            name = self.bind(self._dialect.bind_list(leaf.codes)).key
-            clauses.append(self._dialect.is_among(row.c.value, name))
+            name = self.bind(self._idiom.dialect.bind_list(leaf.codes)).key
+            clauses.append(self._idiom.is_among(row.c.value, name))
         elif isinstance(leaf, Range):
             low, high = self.bind(leaf.low), self.bind(leaf.high)
             clauses.append(row.c.value >= low if leaf.low_inclusive else row.c.value > low)

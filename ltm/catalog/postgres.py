@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from sqlalchemy import Engine
-
-from ltm.catalog.database import Database, Identity
+from ltm.catalog.database import Database
+from ltm.catalog.schema import Identity
 from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock, utc_now
 from ltm.errors import MissingDependencyError, ValidationError
@@ -15,7 +14,10 @@ from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, validate_name
 from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address
 from ltm.sql.dialects import PostgreSQLDialect
-from ltm.sql.engines import DriverPool, EnginePool
+from ltm.sql.pools import DriverPool
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 30.0
@@ -154,6 +156,8 @@ def pool_of(engine: Engine) -> DriverPool:
     if (engine.dialect.name, engine.dialect.driver) != (PostgreSQLDialect.name, "psycopg"):
         found = f"{engine.dialect.name}+{engine.dialect.driver}"
         raise ValidationError(f"engine: expected postgresql+psycopg, got {found}")
+    from ltm.sql.engines import EnginePool
+
     return EnginePool(engine)
 
 

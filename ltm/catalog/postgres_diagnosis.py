@@ -12,8 +12,8 @@ from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.finding import Finding, compare_clocks, ok, problem, skipped, warning
 from ltm.sql.addresses import PoolerMode
-from ltm.sql.engines import DriverPool
 from ltm.sql.execution import Session
+from ltm.sql.pools import DriverPool
 from ltm.sql.postgres_questions import PostgresQuestions
 from ltm.sql.refusals import explain_refusal
 
@@ -44,7 +44,7 @@ def diagnose_postgres(
         clock: What its clock is compared with.
         pool_mode: What is said to stand before the server; None where nothing is said.
     """
-    questions = PostgresQuestions(database.dialect, database.schema)
+    questions = PostgresQuestions(database.idiom, database.schema)
     try:
         with _connected(database) as client:
             yield from _look(database, questions, client, clock, pool_mode)
@@ -182,7 +182,7 @@ def _connected(database: Database) -> Iterator[_Client]:
     """
     connection = _take_out(database.pool)
     try:
-        backend_id = connection.dbapi_connection.info.backend_pid
+        backend_id = connection.info.backend_pid
         yield _Client(Session(connection, database.dialect), backend_id)
     except database.pool.error as error:
         raise database.dialect.translate(error, database.pool.where) from error
@@ -191,10 +191,8 @@ def _connected(database: Database) -> Iterator[_Client]:
 
 
 def _take_out(pool: DriverPool) -> Any:
-    connection = pool.acquire()
-    driver = connection.driver_connection
-    connection.detach()
+    connection = pool.take_out()
     # Through a pooler it would be prepared on some server, for nobody and for good.
-    driver.prepare_threshold = None
-    driver.statement_timeout = ANSWER_SECONDS
+    connection.prepare_threshold = None
+    connection.statement_timeout = ANSWER_SECONDS
     return connection

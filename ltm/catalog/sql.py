@@ -6,10 +6,8 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from typing import Any
-
-from sqlalchemy import Connection, Engine
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
@@ -21,7 +19,6 @@ from ltm.catalog.commit import (
     decide_removal,
     is_live,
 )
-from ltm.catalog.conditions import compile_filter
 from ltm.catalog.database import Database, in_chunks
 from ltm.catalog.primitives import (
     CatalogStatistics,
@@ -32,19 +29,20 @@ from ltm.catalog.primitives import (
 from ltm.catalog.sql_history import SQLHistory
 from ltm.catalog.sql_indexes import check_search_index, read_indexed, write_indexed
 from ltm.catalog.sql_leases import SQLLeases, end_with
+from ltm.catalog.sql_listing import list_by_key, list_newest
 from ltm.catalog.sql_search import find_ranked
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
+from ltm.locations import PARTS_END
 from ltm.search.analysis import Document, Question
-from ltm.search.filters import Filter, matches
+from ltm.search.filters import Filter
 from ltm.sql.dialect import Gate
 from ltm.sql.execution import Row, Session
-from ltm.sql.payloads import PARTS_END
 
-_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
-_ABOVE_ALL_IDS = "g"
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
 
 
 class SQLCatalog(Catalog):
@@ -124,41 +122,10 @@ class SQLCatalog(Catalog):
     def rows_by_key(
         self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
     ) -> list[EntryRow]:
-        compiled = compile_filter(condition, self.database.dialect)
-        prefix_end = prefix_upper_bound(prefix)
-        statement = self.database.statements.select_by_key(
-            compiled.condition, bounded=prefix_end is not None
-        )
-        found: list[EntryRow] = []
-        while len(found) < limit:
-            wanted = limit - len(found)
-            page = self.database.rows(
-                statement,
-                self._scope(now)
-                | compiled.parameters
-                | {"prefix": prefix, "prefix_end": prefix_end, "after": after, "limit": wanted},
-            )
-            found += _confirm(page, condition)
-            if len(page) < wanted:
-                break
-            after = page[-1][1]
-        return found
+        return list_by_key(self.database, prefix, after, limit, condition, self._scope(now))
 
     def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
-        compiled = compile_filter(condition, self.database.dialect, driven=True)
-        statement = self.database.statements.select_newest(compiled.condition, compiled.driver)
-        parameters = self._scope(now) | compiled.parameters
-        parameters |= {"before_at": _END_OF_TIME, "before_id": _ABOVE_ALL_IDS}
-        found: list[EntryRow] = []
-        while len(found) < limit:
-            parameters["limit"] = limit - len(found)
-            page = self.database.rows(statement, parameters)
-            found += _confirm(page, condition)
-            if len(page) < parameters["limit"]:
-                break
-            last = EntryRow._make(page[-1])
-            parameters |= {"before_at": last.updated_at, "before_id": last.id}
-        return found
+        return list_newest(self.database, limit, condition, self._scope(now))
 
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
@@ -390,11 +357,3 @@ class SQLCatalog(Catalog):
 def _prefix_of(tenant: str, prefix: str) -> str:
     """Return where the payloads of *tenant* lie below a table's *prefix*."""
     return f"{prefix}/{hashlib.sha256(tenant.encode()).hexdigest()[:32]}" if tenant else prefix
-
-
-def _confirm(page: Sequence[Row], condition: Filter | None) -> list[EntryRow]:
-    """Return the rows of *page* that fulfil *condition*, where SQL could not decide all of it."""
-    rows = [EntryRow._make(row) for row in page]
-    if condition is None or condition.is_exact:
-        return rows
-    return [row for row in rows if matches(condition, row.metadata)]

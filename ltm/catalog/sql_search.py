@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ltm.catalog.conditions import compile_filter
 from ltm.catalog.database import Database, in_chunks
 from ltm.entry import EntryRow
 from ltm.search.analysis import Question
@@ -60,11 +59,16 @@ def _find_allowed(
     if condition is None and not question.phrases and not question.excluded:
         return None
     dialect = database.dialect
-    compiled = compile_filter(condition, dialect)
+    clause, parameters = None, {**scope}
+    if condition is not None:
+        from ltm.catalog.conditions import compile_filter
+
+        compiled = compile_filter(condition, database.idiom)
+        clause = compiled.condition
+        parameters |= compiled.parameters
     statement = database.search.select_allowed(
-        compiled.condition, phrases=bool(question.phrases), exclusions=bool(question.excluded)
+        clause, phrases=bool(question.phrases), exclusions=bool(question.excluded)
     )
-    parameters = {**scope, **compiled.parameters}
     words = [(term,) for term in question.terms]
     parameters["candidates"] = dialect.bind_words(words, every=False)
     parameters["phrases"] = dialect.bind_words(question.phrases, every=True)

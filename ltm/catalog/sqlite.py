@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-
-from sqlalchemy import Engine
+from typing import TYPE_CHECKING
 
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
@@ -14,8 +13,11 @@ from ltm.errors import ValidationError
 from ltm.finding import Finding, skipped
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.dialects import SQLiteDialect
-from ltm.sql.engines import DriverPool, EnginePool
+from ltm.sql.pools import DriverPool
 from ltm.sql.sqlite import BUSY_TIMEOUT, Durability, SharedMemoryPool, SQLitePool
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 
 class SQLiteCatalog(SQLCatalog):
@@ -68,6 +70,8 @@ class SQLiteCatalog(SQLCatalog):
         self._is_given = engine is not None
         pool: DriverPool
         if engine is not None:
+            from ltm.sql.engines import EnginePool
+
             pool = EnginePool(engine)
         elif self.path == ":memory:":
             pool = SharedMemoryPool(busy_timeout=busy_timeout)

@@ -70,7 +70,7 @@ class WriteSteps:
         Raises:
             ContentionError: Another transaction has written one of the new entries first.
         """
-        statements, bind_list = self._statements, self._statements.dialect.bind_list
+        statements, bind_list = self._statements, session.dialect.bind_list
         if self._versions:
             kept = {"ids": bind_list(self._versions), "end_seq": end_seq}
             session.run(statements.keep_versions, kept)

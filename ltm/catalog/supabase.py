@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine
-
-from ltm.catalog.database import Identity
 from ltm.catalog.postgres import (
     CONNECT_TIMEOUT,
     POOL_TIMEOUT,
@@ -18,6 +16,7 @@ from ltm.catalog.postgres import (
     open_pool,
     pool_of,
 )
+from ltm.catalog.schema import Identity
 from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.tokens import AccessToken, read_access_token
 from ltm.clock import Clock, utc_now
@@ -25,6 +24,9 @@ from ltm.errors import ValidationError
 from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address, supabase_mode
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 

@@ -8,8 +8,8 @@ from ltm.catalog.database import Database
 from ltm.errors import LTMError
 from ltm.finding import Finding, ok, problem, warning
 from ltm.sql.execution import Row, Session
-from ltm.sql.migrate import VERSION_TABLE
 from ltm.sql.postgres_questions import OUR_TABLES, PRIVILEGES, PostgresQuestions
+from ltm.sql.revision import VERSION_TABLE
 
 CHECK = "row_level_security"
 
@@ -37,7 +37,7 @@ def diagnose_tenants(database: Database, tenant: str, token_role: str | None) ->
         tenant: The one that is worked for, empty for none.
         token_role: The role of the access token, None where there is none.
     """
-    questions = PostgresQuestions(database.dialect, database.schema)
+    questions = PostgresQuestions(database.idiom, database.schema)
     names = {"names": database.dialect.bind_list(OUR_TABLES)}
     roles = {"roles": database.dialect.bind_list(["anon", "authenticated"])}
 

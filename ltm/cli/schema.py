@@ -35,7 +35,7 @@ class CatalogSchema(ABC):
 
     def remedy(self, revision: str | None) -> str:
         """Return what to do about a schema that is at *revision*, which is not the newest."""
-        from ltm.sql.migrate import is_known
+        from ltm.sql.revision import is_known
 
         is_older = revision is None or is_known(revision)
         return f"run '{self._command}'" if is_older else "it is newer: upgrade ltm itself"
@@ -118,7 +118,7 @@ class ServerSchema(CatalogSchema):
         self._command = "ltm db upgrade"
 
     def read_revision(self) -> str | None:
-        from ltm.sql.migrate import HEAD
+        from ltm.sql.revision import HEAD
 
         with self._opened() as catalog:
             try:
@@ -173,7 +173,7 @@ def schema_of(settings: CatalogSettings) -> CatalogSchema:
 
 def newest_revision() -> str:
     """Return the revision that this library works with."""
-    from ltm.sql.migrate import HEAD
+    from ltm.sql.revision import HEAD
 
     return HEAD
 

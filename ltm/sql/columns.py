@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -23,13 +21,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.types import TypeEngine, UserDefinedType
 
-from ltm.errors import IntegrityError
-from ltm.hashing import canonical_json, parse
+from ltm.sql.conversions import (
+    mark_as_utc,
+    read_document,
+    read_instant,
+    write_document,
+    write_instant,
+    write_jsonb,
+)
 
 POSTGRESQL = "postgresql"
-
-# A string is taken as a whole, so that what looks like a number in it is none.
-_LARGE_FLOAT = re.compile(r'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+')
 
 BigId = BigInteger().with_variant(Integer(), "sqlite")
 """A generated number. Only as INTEGER is it SQLite's own row number, which VACUUM keeps then."""
@@ -86,46 +87,11 @@ class UTCDateTime(TypeDecorator[datetime]):
         return _NativeInstant() if dialect.name == POSTGRESQL else String(32)
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        # Without the two calls that the base class puts around it: every read binds an instant.
-        return None if dialect.name == POSTGRESQL else _write_instant
+        # The function itself, without the two that the base class would put around it.
+        return None if dialect.name == POSTGRESQL else write_instant
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002 -- the base class's
-        return _mark_as_utc if dialect.name == POSTGRESQL else _read_instant
-
-
-def _mark_as_utc(value: datetime | None) -> datetime | None:
-    return None if value is None else value.replace(tzinfo=UTC)
-
-
-def _write_instant(value: datetime | None) -> str | None:
-    if value is None:
-        return None
-    if value.tzinfo is not UTC:
-        value = value.astimezone(UTC)
-    return value.isoformat(timespec="microseconds")
-
-
-def _read_instant(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        # Written by the function above, so in UTC.
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError) as error:
-        raise IntegrityError(f"catalog row: {error}") from error
-
-
-def spell_out(text: str) -> str:
-    """Return JSON *text* whose large floats stay floats in JSONB.
-
-    JSONB keeps a number as a decimal: of ``1e+16`` it makes an integer, of ``10000000000000000.0``
-    it doesn't.
-    """
-    return _LARGE_FLOAT.sub(_spell_out, text) if "e+" in text else text
-
-
-def _spell_out(token: re.Match[str]) -> str:
-    return token[0] if token[0][0] == '"' else f"{Decimal(token[0]):f}.0"
+        return mark_as_utc if dialect.name == POSTGRESQL else read_instant
 
 
 class JSONText(TypeDecorator[str]):
@@ -147,16 +113,8 @@ class JSONDocument(TypeDecorator[dict[str, Any]]):
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         return _NativeJSON("JSONB") if dialect.name == POSTGRESQL else Text()
 
-    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> Any:
-        if value is None:
-            return None
-        text = canonical_json(value)
-        return spell_out(text) if dialect.name == POSTGRESQL else text
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return write_jsonb if dialect.name == POSTGRESQL else write_document
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002 -- the base class's
-        return _read_document
-
-
-def _read_document(text: str | None) -> dict[str, Any] | None:
-    document: dict[str, Any] | None = None if text is None else parse(text, where="metadata")
-    return document
+        return read_document

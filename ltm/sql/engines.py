@@ -1,14 +1,9 @@
-"""Driver connections: how they are lent and given back.
-
-A pool hands out connections in autocommit mode, outside of any transaction. Pools notice a fork: a
-child opens connections of its own and leaves its parent's alone.
-"""
+"""Engines of SQLAlchemy's: those that are handed in, and those that run migrations."""
 
 from __future__ import annotations
 
 import os
 import weakref
-from abc import ABC, abstractmethod
 from math import inf
 from typing import Any
 
@@ -18,47 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from ltm.errors import CatalogUnavailableError, ClosedError
-
-
-class DriverPool(ABC):
-    """Hands out driver connections; every method may be called from any thread."""
-
-    error: type[Exception]
-    """The driver's base class of database errors."""
-    where: str
-    """Names the database in messages, without secrets."""
-
-    @abstractmethod
-    def acquire(self) -> Any:
-        """Return a connection for the caller alone.
-
-        Raises:
-            ClosedError: After :meth:`close`.
-            CatalogUnavailableError: No connection could be made.
-        """
-
-    @abstractmethod
-    def release(self, connection: Any) -> None:
-        """Take back a *connection* that is outside of any transaction."""
-
-    @abstractmethod
-    def discard(self, connection: Any) -> None:
-        """Take back a *connection* in an unknown state; what it has begun is rolled back."""
-
-    def has_failed(self, connection: Any) -> bool:  # noqa: ARG002 -- most go on after an error
-        """Return whether the transaction of *connection* can only be rolled back."""
-        return False
-
-    def make_durable(self) -> None:  # noqa: B027 -- most databases have done it at the commit
-        """Let every commit so far survive a crash of the machine."""
-
-    @abstractmethod
-    def engine(self) -> Engine:
-        """Return a SQLAlchemy engine over the same database, for migrations and the ORM."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Close what this pool opened; idempotent."""
+from ltm.sql.pools import DriverPool
 
 
 class EnginePool(DriverPool):
@@ -68,7 +23,7 @@ class EnginePool(DriverPool):
     """
 
     def __init__(self, engine: Engine, where: str | None = None) -> None:
-        self.error = engine.dialect.loaded_dbapi.Error
+        self.error = (engine.dialect.loaded_dbapi.Error, SQLAlchemyError)
         # Without its query, which may hold a password, too.
         url = engine.url.set(query={})
         self.where = url.render_as_string(hide_password=True) if where is None else where
@@ -85,7 +40,7 @@ class EnginePool(DriverPool):
                 raise ClosedError(f"catalog {self.where} is closed")
             try:
                 connection = self._engine.raw_connection()
-            except (self.error, SQLAlchemyError) as error:
+            except self.error as error:
                 # A first connection's errors come wrapped: SQLAlchemy asks it for its version.
                 reason = getattr(error, "orig", None) or error
                 raise CatalogUnavailableError(f"catalog {self.where}: {reason}") from error
@@ -102,6 +57,12 @@ class EnginePool(DriverPool):
         if self._begins_by_itself and getattr(connection.driver_connection, "broken", False):
             self._suspect_others(connection)
         connection.invalidate()
+
+    def take_out(self) -> Any:
+        connection = self.acquire()
+        driver = connection.driver_connection
+        connection.detach()
+        return driver
 
     def has_failed(self, connection: PoolProxiedConnection) -> bool:
         driver: Any = connection.driver_connection

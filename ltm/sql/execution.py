@@ -1,128 +1,87 @@
-"""Statements compiled once per dialect and run on the driver's connection.
+"""Running statements that are compiled: their text and their values, on a driver's connection.
 
-The statements are SQLAlchemy expressions; SQLAlchemy writes their SQL and converts their values.
-What it is not asked to do is to run them: on a statement that takes a few microseconds its own
-machinery would cost several times the statement.
+SQLAlchemy writes the text and says how values are converted, see :mod:`ltm.sql.compiling`. What it
+is not asked to do is to run statements: on one that takes a few microseconds its own machinery
+would cost several times the statement.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from sys import modules
-from typing import TYPE_CHECKING, Any, Protocol, cast
-
-from sqlalchemy import Dialect
-from sqlalchemy.sql import ClauseElement
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.selectable import SelectBase
+from typing import Any
 
 from ltm import telemetry
+from ltm.sql.conversions import CONVERSIONS
+from ltm.sql.dialect import SQLDialect
 
-if TYPE_CHECKING:
-    from ltm.sql.dialect import SQLDialect
-
-Processor = Callable[[Any], Any]
 Row = tuple[Any, ...]
 
-MAX_SHAPES = 256
-"""How many statements of varying shape are kept compiled."""
+SCHEMA_MARK = "ltm_schema_here."
+"""Stands before the name of each table in the text of a statement that is still in no schema."""
 
 
-class CompiledStatement:
-    """The SQL text of a statement, the order of its parameters and how values are converted.
+class Statement:
+    """The SQL text of a statement, the order of its parameters and how values are converted."""
 
-    ``operation`` is SELECT, INSERT, UPDATE or DELETE.
-    """
-
-    __slots__ = ("_binders", "_constants", "_readers", "operation", "text")
+    __slots__ = ("_binders", "_constants", "_pick", "_readers", "operation", "text")
 
     def __init__(
-        self, statement: ClauseElement, dialect: Dialect, schema: str | None = None
+        self,
+        operation: str,
+        text: str,
+        parameters: Sequence[str] = (),
+        binders: Mapping[int, str] | None = None,
+        readers: Mapping[int, str] | None = None,
+        constants: Mapping[str, Any] | None = None,
     ) -> None:
-        options: dict[str, Any] = {"compile_kwargs": {"render_postcompile": True}}
-        if schema is not None:
-            options |= {"schema_translate_map": {None: schema}, "render_schema_translate": True}
-        compiled = cast(SQLCompiler, statement.compile(dialect=dialect, **options))
-        self.text = str(compiled)
-        self.operation = _operation(compiled)
-        names = compiled.positiontup if compiled.positional else list(compiled.binds)
-        self._constants: Mapping[str, Any] = {
-            name: value for name, value in compiled.params.items() if value is not None
-        }
-        self._binders: list[tuple[str, Processor | None]] = [
-            (
-                name,
-                compiled.binds[name].type.dialect_impl(dialect).bind_processor(dialect),
-            )
-            for name in names or ()
-        ]
-        columns = statement.selected_columns if isinstance(statement, SelectBase) else ()
-        self._readers: list[tuple[int, Processor]] = []
-        for index, column in enumerate(columns):
-            reader = column.type.dialect_impl(dialect).result_processor(dialect, None)
-            if reader is not None:
-                self._readers.append((index, reader))
+        """Put together what SQLAlchemy has said of a statement.
 
-    def bind(self, parameters: Mapping[str, Any]) -> Row:
+        Args:
+            operation: SELECT, INSERT, UPDATE or DELETE.
+            text: The SQL, with the driver's marks for parameters.
+            parameters: Their names in the order of the marks.
+            binders: The name of a conversion by the position of a parameter that needs one.
+            readers: The same by the position of a column of the answer.
+            constants: Values of parameters that are always the same.
+        """
+        self.operation = operation
+        self.text = text
+        self._pick = _picker(parameters)
+        self._binders = [(place, CONVERSIONS[name]) for place, name in (binders or {}).items()]
+        self._readers = [(place, CONVERSIONS[name]) for place, name in (readers or {}).items()]
+        self._constants = constants
+
+    def bind(self, parameters: Mapping[str, Any]) -> Sequence[Any]:
         """Return the driver's positional arguments for named *parameters*."""
         if self._constants:
             parameters = {**self._constants, **parameters}
-        return tuple(
-            [
-                parameters[name] if binder is None else binder(parameters[name])
-                for name, binder in self._binders
-            ]
-        )
+        if not self._binders:
+            return self._pick(parameters)
+        values = list(self._pick(parameters))
+        for place, convert in self._binders:
+            values[place] = convert(values[place])
+        return values
 
     def read(self, row: Row) -> Row:
         """Return a driver's *row* with its values converted to Python's."""
+        if not self._readers:
+            return row
         values = list(row)
-        for index, reader in self._readers:
-            values[index] = reader(values[index])
+        for place, convert in self._readers:
+            values[place] = convert(values[place])
         return tuple(values)
 
 
-class HasDialect(Protocol):
-    """What :class:`CompiledOnce` needs to know of its owner."""
-
-    dialect: SQLDialect
-    schema: str | None
-
-
-class CompiledOnce:
-    """Decorates a method that builds a statement: it is compiled when it is first asked for."""
-
-    def __init__(self, build: Callable[[Any], ClauseElement]) -> None:
-        self._build = build
-        self.__doc__ = build.__doc__
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: HasDialect, owner: type) -> CompiledStatement:
-        statement = self._build(instance)
-        compiled = CompiledStatement(statement, instance.dialect.sqlalchemy(), instance.schema)
-        instance.__dict__[self._name] = compiled
-        return compiled
-
-
-class ShapedStatements:
-    """Statements that come in many shapes, the latest of them kept compiled."""
-
-    def __init__(self, dialect: Dialect, schema: str | None) -> None:
-        self._dialect = dialect
-        self._schema = schema
-        self._compiled: dict[Hashable, CompiledStatement] = {}
-
-    def get(self, shape: Hashable, build: Callable[[], ClauseElement]) -> CompiledStatement:
-        """Return the statement of this *shape*, which *build* makes if it is new."""
-        found = self._compiled.get(shape)
-        if found is None:
-            if len(self._compiled) >= MAX_SHAPES:
-                self._compiled.clear()
-            found = CompiledStatement(build(), self._dialect, self._schema)
-            self._compiled[shape] = found
-        return found
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """Return what takes the values of *names* out of a mapping, in their order."""
+    if not names:
+        return lambda parameters: ()  # noqa: ARG005 -- there are none
+    if len(names) == 1:
+        (name,) = names
+        return lambda parameters: (parameters[name],)
+    return itemgetter(*names)
 
 
 class Session:
@@ -131,49 +90,47 @@ class Session:
     The connection is one of sqlite3 or psycopg, which run statements without a cursor of one's own.
     """
 
-    __slots__ = ("_connection", "dialect")
+    __slots__ = ("connection", "dialect")
 
     def __init__(self, connection: Any, dialect: SQLDialect) -> None:
-        self._connection = connection
+        self.connection = connection
         self.dialect = dialect
         # Its class rather than a question in each of its methods, which are the hottest path.
         if telemetry.API in modules and telemetry.notice():
             self.__class__ = ObservedSession
 
-    def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
+    def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return every row that *statement* answers."""
-        cursor = self._connection.execute(statement.text, statement.bind(parameters))
+        cursor = self.connection.execute(statement.text, statement.bind(parameters))
         return [statement.read(row) for row in cursor.fetchall()]
 
-    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+    def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row that *statement* answers, or None."""
-        cursor = self._connection.execute(statement.text, statement.bind(parameters))
+        cursor = self.connection.execute(statement.text, statement.bind(parameters))
         row = cursor.fetchone()
         return None if row is None else statement.read(row)
 
-    def run(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> int:
+    def run(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
         """Run a *statement* that changes rows and return how many."""
-        cursor = self._connection.execute(statement.text, statement.bind(parameters))
+        cursor = self.connection.execute(statement.text, statement.bind(parameters))
         return int(cursor.rowcount)
 
-    def write_rows(self, statement: CompiledStatement, rows: Sequence[Mapping[str, Any]]) -> int:
+    def write_rows(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
         """Run an INSERT of the dialect's with all of *rows* and return how many it wrote."""
         return self.run_many(statement, self.dialect.bind_rows(rows))
 
-    def run_many(
-        self, statement: CompiledStatement, parameters: Iterable[Mapping[str, Any]]
-    ) -> int:
+    def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         """Run *statement* once for each of *parameters*, in one call of the driver."""
         arguments = [statement.bind(each) for each in parameters]
         if not arguments:
             return 0
-        cursor = self._connection.cursor()
+        cursor = self.connection.cursor()
         cursor.executemany(statement.text, arguments)
         return int(cursor.rowcount)
 
     def command(self, text: str) -> None:
         """Run transaction control such as ``BEGIN``."""
-        self.dialect.command(self._connection, text)
+        self.dialect.command(self.connection, text)
 
 
 class ObservedSession(Session):
@@ -181,21 +138,19 @@ class ObservedSession(Session):
 
     __slots__ = ()
 
-    def rows(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> list[Row]:
+    def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         with self._span(statement.operation, statement.text):
             return super().rows(statement, parameters)
 
-    def row(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> Row | None:
+    def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
         with self._span(statement.operation, statement.text):
             return super().row(statement, parameters)
 
-    def run(self, statement: CompiledStatement, parameters: Mapping[str, Any]) -> int:
+    def run(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
         with self._span(statement.operation, statement.text):
             return super().run(statement, parameters)
 
-    def run_many(
-        self, statement: CompiledStatement, parameters: Iterable[Mapping[str, Any]]
-    ) -> int:
+    def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         rows = list(parameters)
         if not rows:
             return 0  # nothing is sent
@@ -208,11 +163,3 @@ class ObservedSession(Session):
 
     def _span(self, operation: str, text: str) -> telemetry.Span:
         return telemetry.statement(self.dialect.name, operation, text)
-
-
-def _operation(compiled: SQLCompiler) -> str:
-    """Return what a statement does, which its first word may not tell: WITH."""
-    for operation in ("insert", "update", "delete"):
-        if getattr(compiled, f"is{operation}"):
-            return operation.upper()
-    return "SELECT"

@@ -32,17 +32,18 @@ from sqlalchemy.sql.dml import Insert
 
 from ltm.sql.clauses import ENTRIES, ROW_COLUMNS, SNAPSHOTS, TABLES, VERSIONS, in_scope
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialect import LIMIT, Rows, SQLDialect
-from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
+from ltm.sql.compiling import CompiledOnce, ShapedStatements
+from ltm.sql.execution import Statement
+from ltm.sql.idiom import LIMIT, Idiom, Rows
 
 
 class HistoryStatements:
     """Every statement about snapshots, each compiled once for one dialect."""
 
-    def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
-        self.dialect = dialect
+    def __init__(self, idiom: Idiom, schema: str | None) -> None:
+        self.idiom = idiom
         self.schema = schema
-        self._shaped = ShapedStatements(dialect.sqlalchemy(), schema)
+        self._shaped = ShapedStatements(idiom, schema)
 
     @CompiledOnce
     def lock_table(self) -> Select[Any]:
@@ -79,7 +80,7 @@ class HistoryStatements:
         """Delete the snapshot ``id``."""
         return delete(SNAPSHOTS).where(SNAPSHOTS.c.id == bindparam("id"))
 
-    def select_as_of(self, *, bounded: bool, superseded: bool) -> CompiledStatement:
+    def select_as_of(self, *, bounded: bool, superseded: bool) -> Statement:
         """Up to ``limit`` rows that snapshot ``seq`` sees, as :meth:`Statements.select_by_key`.
 
         With *superseded*, only those that are no longer there.
@@ -95,7 +96,7 @@ class HistoryStatements:
 
         def build() -> Rows:
             seen = (VERSIONS,) if superseded else (ENTRIES, VERSIONS)
-            return self.dialect.first_of([branch(of) for of in seen], "key")
+            return self.idiom.first_of([branch(of) for of in seen], "key")
 
         return self._shaped.get((bounded, superseded), build)
 
@@ -103,7 +104,7 @@ class HistoryStatements:
     def select_as_of_ids(self) -> CompoundSelect[Any]:
         """The rows among ``ids`` that snapshot ``seq`` sees, in no order."""
         return union_all(
-            *(_seen(of).where(self.dialect.is_among(of.c.id, "ids")) for of in (ENTRIES, VERSIONS))
+            *(_seen(of).where(self.idiom.is_among(of.c.id, "ids")) for of in (ENTRIES, VERSIONS))
         )
 
     @CompiledOnce

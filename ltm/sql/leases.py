@@ -10,8 +10,8 @@ from sqlalchemy.sql.dml import Insert
 
 from ltm.sql.clauses import LEASES, in_scope
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialect import SQLDialect
-from ltm.sql.execution import CompiledOnce
+from ltm.sql.compiling import CompiledOnce
+from ltm.sql.idiom import Idiom
 
 _LEASE_COLUMNS = LEASES.c.id, LEASES.c.key, LEASES.c.owner, LEASES.c.expires_at
 
@@ -19,7 +19,7 @@ _LEASE_COLUMNS = LEASES.c.id, LEASES.c.key, LEASES.c.owner, LEASES.c.expires_at
 class LeaseStatements:
     """The statements of a SQL catalog about leases."""
 
-    dialect: SQLDialect
+    idiom: Idiom
 
     @CompiledOnce
     def select_lease(self) -> Select[Any]:
@@ -35,7 +35,7 @@ class LeaseStatements:
     def take_lease(self) -> Insert:
         """Write a lease, over another one only if that had expired at ``acquired_at``."""
         columns = [column.name for column in LEASES.c]
-        statement = self.dialect.insert(LEASES, columns)
+        statement = self.idiom.insert(LEASES, columns)
         changed = ("owner", "acquired_at", "renewed_at", "expires_at")
         return statement.on_conflict_do_update(
             index_elements=["id"],

@@ -1,61 +1,26 @@
 """Bringing a database to the schema that this library needs.
 
-The revision is read with one statement; Alembic is imported only when there is something to do.
+Imported only when there is something to do.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Engine,
-    MetaData,
-    PrimaryKeyConstraint,
-    String,
-    Table,
-    func,
-    insert,
-    inspect,
-    select,
-)
+from sqlalchemy import Connection, Engine, func, inspect, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateSchema
 
-from ltm.errors import SchemaOutOfDateError
+from ltm.sql.building import build_schema
 from ltm.sql.dialects import DIALECTS
-from ltm.sql.models import Base
+from ltm.sql.idioms import IDIOMS
+from ltm.sql.revision import HEAD, VERSION_TABLE, is_known, migrations_directory, out_of_date
+from ltm.sql.version import VERSION
 
 if TYPE_CHECKING:
     from alembic.config import Config
-
-HEAD = "0004"
-"""The newest revision in the migrations; a test holds it equal to what Alembic finds there."""
-
-VERSION_TABLE = "ltm_alembic_version"
-
-VERSION = Table(
-    VERSION_TABLE,
-    MetaData(),
-    Column("version_num", String(32), nullable=False),
-    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
-)
-"""Alembic's own table, to the letter."""
-
-
-def migrations_directory() -> str:
-    """Return where the migrations lie: inside an installed package, beside it in a checkout."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    installed = os.path.join(package, "_migrations")
-    return (
-        installed
-        if os.path.isdir(installed)
-        else os.path.join(os.path.dirname(package), "migrations")
-    )
 
 
 def current_revision(connection: Connection, schema: str | None = None) -> str | None:
@@ -67,33 +32,13 @@ def current_revision(connection: Connection, schema: str | None = None) -> str |
     return connection.scalar(select(VERSION.c.version_num), execution_options=options)
 
 
-def out_of_date(revision: str | None) -> SchemaOutOfDateError:
-    """Return the error for a database that is at *revision* and stays there."""
-    if revision is None or is_known(revision):
-        remedy = "run 'ltm db upgrade' or 'alembic upgrade head', or set auto_migrate"
-    else:
-        remedy = "the database is newer: upgrade ltm itself"
-    return SchemaOutOfDateError(revision, HEAD, remedy)
-
-
-def is_known(revision: str) -> bool:
-    """Return whether *revision* is one of the migrations, and so no newer than this library."""
-    from alembic.script import ScriptDirectory
-
-    script = ScriptDirectory(migrations_directory())
-    return any(each.revision == revision for each in script.walk_revisions())
-
-
 def create_schema(connection: Connection) -> None:
     """Make the whole schema at the newest revision in an empty database.
 
     The result equals that of all migrations in turn; a test reflects both and compares them.
     """
-    Base.metadata.create_all(connection, checkfirst=False)
-    for ddl in DIALECTS[connection.dialect.name].search_ddl:
+    for ddl in build_schema(IDIOMS[connection.dialect.name]):
         connection.exec_driver_sql(ddl)
-    VERSION.create(connection, checkfirst=True)
-    connection.execute(insert(VERSION).values(version_num=HEAD))
 
 
 def ensure_schema(engine: Engine, schema: str | None = None) -> None:

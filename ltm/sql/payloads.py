@@ -24,12 +24,10 @@ from sqlalchemy import (
 from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Insert
 
+from ltm.locations import PARTS_END
 from ltm.sql.clauses import DELETIONS, ENTRIES, VERSIONS
-from ltm.sql.dialect import LIMIT, SQLDialect
-from ltm.sql.execution import CompiledOnce
-
-PARTS_END = "$"
-"""What follows ``#``: the locations of an object and its parts are below its path and this."""
+from ltm.sql.compiling import CompiledOnce
+from ltm.sql.idiom import LIMIT, Idiom
 
 _scheduled = DELETIONS.c.storage_uri
 
@@ -37,25 +35,25 @@ _scheduled = DELETIONS.c.storage_uri
 class PayloadStatements:
     """The statements of a SQL catalog about payloads."""
 
-    dialect: SQLDialect
+    idiom: Idiom
 
     @CompiledOnce
     def schedule_deletion(self) -> Insert:
         """Remember that a payload is to be deleted."""
-        return self.dialect.insert_new(DELETIONS, [column.name for column in DELETIONS.c])
+        return self.idiom.insert_new(DELETIONS, [column.name for column in DELETIONS.c])
 
     @CompiledOnce
     def select_deletable(self) -> Select[Any]:
         """The scheduled ones among ``uris`` whose object no entry and no version names."""
-        whole = self.dialect.before(_scheduled, "#")
+        whole = self.idiom.before(_scheduled, "#")
         return select(_scheduled).where(
-            self.dialect.is_among(_scheduled, "uris"), ~self._is_named(whole)
+            self.idiom.is_among(_scheduled, "uris"), ~self._is_named(whole)
         )
 
     @CompiledOnce
     def select_named(self) -> Select[Any]:
         """The locations among ``uris`` that an entry or a version names, whole or in part."""
-        uri = self.dialect.items("uris")
+        uri = self.idiom.items("uris")
         return select(uri).where(self._is_named(uri))
 
     @CompiledOnce
@@ -92,7 +90,7 @@ class PayloadStatements:
 
     def _is_named(self, uri: ColumnElement[str]) -> ColumnElement[bool]:
         # Asked whether there is one in between, PostgreSQL expects so many that it reads the table.
-        following = (self.dialect.first_from(of.c.storage_uri, uri) for of in (ENTRIES, VERSIONS))
+        following = (self.idiom.first_from(of.c.storage_uri, uri) for of in (ENTRIES, VERSIONS))
         return or_(*(func.coalesce(each < uri + PARTS_END, false()) for each in following))
 
 

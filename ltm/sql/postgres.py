@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.errors import QueryCanceled
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import (
-    ConnectionPoolEntry,
-    NullPool,
-    Pool,
-    PoolProxiedConnection,
-    QueuePool,
-)
+from psycopg.pq import TransactionStatus
 
+from ltm.errors import CatalogUnavailableError, ClosedError
 from ltm.sql.addresses import PostgresAddress, scrub
-from ltm.sql.engines import EnginePool
+from ltm.sql.pools import DriverPool
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlalchemy.pool import Pool
 
 IDLE_SECONDS = 1.0
 """A connection that has lain idle for longer is asked for a sign of life before it is used."""
@@ -53,6 +52,10 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """Seconds that an answer may take."""
     process: int | None = None
     """The process that opened it; None for this one."""
+    opened_at = used_at = 0.0
+    """By the monotonic clock."""
+    generation = 0
+    """How many times its pool had found a connection broken when it was opened."""
 
     def wait(self, gen: PQGen[Any], *arguments: Any, **options: Any) -> Any:
         return super().wait(self._bounded(gen), *arguments, **options)
@@ -86,8 +89,8 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
             return end.value
 
 
-Connect = Callable[[], Any]
-"""Opens a :class:`BoundedConnection`; SQLAlchemy knows its kind by another name."""
+Connect = Callable[..., Any]
+"""Opens a :class:`BoundedConnection`, with ``autocommit=True`` in that mode."""
 
 
 def connector(
@@ -109,10 +112,10 @@ def connector(
     arguments["connect_timeout"] = max(2, math.ceil(connect_timeout))
     arguments |= address.connect_arguments()
 
-    def connect() -> BoundedConnection:
+    def connect(*, autocommit: bool = False) -> BoundedConnection:
         try:
             connection = BoundedConnection.connect(
-                prepare_threshold=5 if prepares else None, **arguments
+                autocommit=autocommit, prepare_threshold=5 if prepares else None, **arguments
             )
         except psycopg.Error as error:
             # What the driver has to say, said here without the password.
@@ -129,49 +132,20 @@ def connector(
 
 def open_postgres(pool: Pool) -> Engine:
     """Return an engine on a *pool* of connections."""
+    from sqlalchemy import create_engine
+
     # Nothing of ours is of the type hstore, and looking for it costs every engine a round trip.
     return create_engine("postgresql+psycopg://", pool=pool, use_native_hstore=False)
 
 
-class ShrinkingPool(QueuePool):
-    """Keeps as many connections as the last minute had use for."""
+class PostgresPool(DriverPool):
+    """Up to *pool_max* connections to one server, reused last in, first out.
 
-    minimum = 0
-    """So many are kept while there is little to do."""
+    It keeps as many as the last minute had use for. Not one of SQLAlchemy's, whose import alone
+    costs more than connecting does.
+    """
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._peak = 0
-        self._peak_since = time.monotonic()
-
-    def recreate(self) -> QueuePool:
-        recreated = super().recreate()
-        assert isinstance(recreated, ShrinkingPool)  # noqa: S101 -- it makes one of its own class
-        recreated.minimum = self.minimum
-        return recreated
-
-    def _do_return_conn(self, record: ConnectionPoolEntry) -> None:
-        if self._is_surplus():
-            # Not merely its connection: an empty place would be the next to be filled.
-            record.close()
-            self._dec_overflow()
-        else:
-            super()._do_return_conn(record)
-
-    def _is_surplus(self) -> bool:
-        """Return whether there are more connections than are needed, and nobody waits for one."""
-        busy, idle = self.checkedout(), self.checkedin()
-        self._peak = max(self._peak, busy)
-        if time.monotonic() - self._peak_since < SURPLUS_SECONDS:
-            return False
-        if idle and busy + idle > max(self._peak, self.minimum):
-            return True
-        self._peak, self._peak_since = busy, time.monotonic()
-        return False
-
-
-class PostgresPool(EnginePool):
-    """Up to *pool_max* connections to one server, reused last in, first out."""
+    error = (psycopg.Error,)
 
     def __init__(
         self,
@@ -193,45 +167,174 @@ class PostgresPool(EnginePool):
             pool_timeout: Seconds to wait for a connection while all are in use.
             recycle_seconds: After how long a connection is replaced.
         """
-        pool: Pool = NullPool(connect)
-        if pool_max:
-            pool = ShrinkingPool(
-                connect,
-                pool_size=pool_max,
-                max_overflow=0,
-                timeout=pool_timeout,
-                recycle=math.ceil(recycle_seconds),
-                use_lifo=True,
-            )
-            pool.minimum = pool_min
-        super().__init__(open_postgres(pool), where=address.where)
+        self.where = address.where
+        self._connect = connect
+        self._min = pool_min
+        self._max = pool_max
+        self._timeout = pool_timeout
+        self._recycle_seconds = recycle_seconds
+        self._engine: Engine | None = None
+        self._closed = False
+        self._begin_anew()
+        _POOLS.add(self)
 
-    def release(self, connection: PoolProxiedConnection) -> None:
-        connection.info["ltm_used_at"] = time.monotonic()
-        if self._closed:
-            self.discard(connection)
-        else:
-            super().release(connection)
+    def _begin_anew(self) -> None:
+        self._changed = threading.Condition(threading.Lock())
+        self._idle: list[BoundedConnection] = []
+        self._count = 0
+        """How many connections are open, or being opened."""
+        self._generation = 0
+        self._peak = 0
+        self._peak_since = time.monotonic()
+
+    def acquire(self) -> BoundedConnection:
+        while True:
+            connection = self._take()
+            if connection is None:
+                return self._open()
+            if self._is_fit(connection):
+                return connection
+            self._close(connection)
+
+    def release(self, connection: BoundedConnection) -> None:
+        if connection.process is not None:
+            return  # a parent's, which is none of ours
+        connection.used_at = time.monotonic()
+        with self._changed:
+            if self._max and not self._closed and not self._is_surplus(connection.used_at):
+                self._idle.append(connection)
+                self._changed.notify()
+                return
+        self._close(connection)
+
+    def discard(self, connection: BoundedConnection) -> None:
+        if connection.process is None:
+            if connection.broken:
+                self._suspect_others(connection)
+            self._close(connection)
+
+    def take_out(self) -> BoundedConnection:
+        connection = self.acquire()
+        self._forget()
+        return connection
+
+    def has_failed(self, connection: BoundedConnection) -> bool:
+        return connection.pgconn.transaction_status == TransactionStatus.INERROR
+
+    def engine(self) -> Engine:
+        if self._engine is None:
+            from sqlalchemy.pool import NullPool, QueuePool
+
+            pool: Pool = NullPool(self._connect)
+            if self._max:
+                pool = QueuePool(
+                    self._connect,
+                    pool_size=self._max,
+                    max_overflow=0,
+                    timeout=self._timeout,
+                    recycle=math.ceil(self._recycle_seconds),
+                    use_lifo=True,
+                )
+            self._engine = open_postgres(pool)
+        return self._engine
 
     def close(self) -> None:
-        super().close()
-        self._engine.dispose()
+        with self._changed:
+            self._closed = True
+            idle, self._idle = self._idle, []
+            self._changed.notify_all()
+        for connection in idle:
+            self._close(connection)
+        if self._engine is not None:
+            self._engine.dispose()
 
-    def _is_alive(self, connection: PoolProxiedConnection) -> bool:
-        info = connection.info
-        if info.setdefault("ltm_generation", self._generation) != self._generation:
+    def leave_to_parent(self) -> None:
+        """Begin with an empty pool in a forked child, and leave alone what the parent uses."""
+        _ABANDONED.extend(self._idle)
+        self._begin_anew()
+        if self._engine is not None:
+            _ABANDONED.append(self._engine.pool)
+            self._engine.dispose(close=False)
+
+    def _take(self) -> BoundedConnection | None:
+        """Return an idle connection, or None if one is to be opened, which is counted already."""
+        with self._changed:
+            if self._max and not self._changed.wait_for(self._has_room, self._timeout):
+                message = f"all {self._max} connections were in use for {self._timeout:g} seconds"
+                raise CatalogUnavailableError(f"catalog {self.where}: {message}")
+            if self._closed:
+                raise ClosedError(f"catalog {self.where} is closed")
+            if self._idle:
+                return self._idle.pop()
+            self._count += 1
+            return None
+
+    def _has_room(self) -> bool:
+        return bool(self._idle) or self._count < self._max or self._closed
+
+    def _open(self) -> BoundedConnection:
+        try:
+            connection: BoundedConnection = self._connect(autocommit=True)
+        except BaseException as error:
+            self._forget()
+            if isinstance(error, psycopg.Error):
+                raise CatalogUnavailableError(f"catalog {self.where}: {error}") from error
+            raise
+        connection.opened_at = connection.used_at = time.monotonic()
+        connection.generation = self._generation
+        return connection
+
+    def _close(self, connection: BoundedConnection) -> None:
+        connection.close()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Count one connection less."""
+        with self._changed:
+            self._count -= 1
+            self._changed.notify()
+
+    def _is_fit(self, connection: BoundedConnection) -> bool:
+        """Return whether *connection* is young, and alive as far as can be told."""
+        if connection.closed or connection.generation != self._generation:
             # Not asked: a server that is silent would take its time with each of them.
             return False
-        used_at = info.get("ltm_used_at")
-        if used_at is None or time.monotonic() - used_at < IDLE_SECONDS:
+        now = time.monotonic()
+        if now - connection.opened_at > self._recycle_seconds:
+            return False
+        if now - connection.used_at < IDLE_SECONDS:
             return True
-        if self._answers(connection):
+        try:
+            connection.execute("")
+        except psycopg.Error:
+            self._suspect_others(connection)
+            return False
+        return True
+
+    def _suspect_others(self, connection: BoundedConnection) -> None:
+        """Take note that *connection* is broken: what is as old may be so, too."""
+        if connection.generation == self._generation:
+            self._generation += 1
+
+    def _is_surplus(self, now: float) -> bool:
+        """Return whether there are more connections than are needed."""
+        idle = len(self._idle)
+        self._peak = max(self._peak, self._count - idle)
+        if now - self._peak_since < SURPLUS_SECONDS:
+            return False
+        if idle and self._count > max(self._peak, self._min):
             return True
-        self._suspect_others(connection)
+        self._peak, self._peak_since = self._count - idle, now
         return False
 
 
 _CONNECTIONS: weakref.WeakSet[BoundedConnection] = weakref.WeakSet()
+
+
+_POOLS: weakref.WeakSet[PostgresPool] = weakref.WeakSet()
+
+_ABANDONED: list[Any] = []
+"""Connections of a parent process, kept so that nothing finalises them."""
 
 
 def _let_go() -> None:
@@ -239,6 +342,8 @@ def _let_go() -> None:
     for connection in list(_CONNECTIONS):
         connection.let_go(null)
     os.close(null)
+    for pool in list(_POOLS):
+        pool.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

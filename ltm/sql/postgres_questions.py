@@ -21,10 +21,10 @@ from sqlalchemy import (
     true,
 )
 
-from ltm.sql.dialect import SQLDialect
-from ltm.sql.execution import CompiledOnce
-from ltm.sql.migrate import VERSION_TABLE
+from ltm.sql.compiling import CompiledOnce
+from ltm.sql.idiom import Idiom
 from ltm.sql.models import Base
+from ltm.sql.revision import VERSION_TABLE
 
 OUR_TABLES = (*Base.metadata.tables, VERSION_TABLE)
 """The tables of the schema, by their names alone."""
@@ -57,9 +57,9 @@ _ROLES = table("pg_roles", column("rolname", String), schema="pg_catalog")
 class PostgresQuestions:
     """The statements, each compiled once; ``names`` is bound to names of tables or roles."""
 
-    def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
+    def __init__(self, idiom: Idiom, schema: str | None) -> None:
         """Ask about the tables in *schema*; None for where a connection looks first."""
-        self.dialect = dialect
+        self.idiom = idiom
         self.schema: str | None = None  # of the statements: the system's tables are named in full
         self._within = schema
 
@@ -111,7 +111,7 @@ class PostgresQuestions:
             select(_ROLES.c.rolname, _CLASS.c.relname, *has)
             .select_from(_ROLES)
             .join(_CLASS, true())
-            .where(self._is_ours(), self.dialect.is_among(_ROLES.c.rolname, "roles"))
+            .where(self._is_ours(), self.idiom.is_among(_ROLES.c.rolname, "roles"))
         )
 
     @CompiledOnce
@@ -121,7 +121,7 @@ class PostgresQuestions:
 
     def _is_ours(self) -> ColumnElement[bool]:
         is_table = or_(_CLASS.c.relkind == "r", _CLASS.c.relkind == "p")
-        named = self.dialect.is_among(_CLASS.c.relname, "names")
+        named = self.idiom.is_among(_CLASS.c.relname, "names")
         if self._within is None:
             return is_table & named & func.pg_table_is_visible(_CLASS.c.oid)
         namespace = select(_NAMESPACE.c.oid).where(

@@ -21,8 +21,9 @@ from sqlalchemy import (
 )
 
 from ltm.sql.clauses import ENTRIES, SEARCH, has_expired, in_scope, is_live
-from ltm.sql.dialect import LIMIT, Rows, SQLDialect
-from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
+from ltm.sql.compiling import CompiledOnce, ShapedStatements
+from ltm.sql.execution import Statement
+from ltm.sql.idiom import LIMIT, Idiom, Rows
 
 FEW = 1000
 """So many entries are looked up and sorted sooner than all others are walked past."""
@@ -76,10 +77,10 @@ def _find_rarest(
 class SearchStatements:
     """Every statement of full-text search, each compiled once for one dialect."""
 
-    def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
-        self.dialect = dialect
+    def __init__(self, idiom: Idiom, schema: str | None) -> None:
+        self.idiom = idiom
         self.schema = schema
-        self._shaped = ShapedStatements(dialect.sqlalchemy(), schema)
+        self._shaped = ShapedStatements(idiom, schema)
 
     @CompiledOnce
     def select_collection_size(self) -> Select[Any]:
@@ -101,11 +102,11 @@ class SearchStatements:
     @CompiledOnce
     def select_postings(self) -> Select[Any]:
         """Term, entry id, length and frequency of the words ``terms`` in live entries."""
-        return self.dialect.postings()
+        return self.idiom.postings()
 
     def select_allowed(
         self, condition: FilterCondition | None, *, phrases: bool, exclusions: bool
-    ) -> CompiledStatement:
+    ) -> Statement:
         """Ids of live entries that hold every one of ``phrases`` and none of ``exclusions``.
 
         Only of those that hold any of the words ``candidates``, among which those of the phrases
@@ -120,11 +121,11 @@ class SearchStatements:
                 .where(in_scope(SEARCH), is_live())
             )
             if phrases:
-                statement = statement.where(self.dialect.holds_words("phrases", every=True))
+                statement = statement.where(self.idiom.holds_words("phrases", every=True))
             else:
-                statement = statement.where(self.dialect.holds_any("candidates"))
+                statement = statement.where(self.idiom.holds_any("candidates"))
             if exclusions:
-                statement = statement.where(~self.dialect.holds_words("exclusions", every=False))
+                statement = statement.where(~self.idiom.holds_words("exclusions", every=False))
             if condition is None:
                 return statement
             statement = statement.where(condition.clause)

@@ -6,20 +6,20 @@ A process must not fork while another of its threads is in the middle of a verb.
 from __future__ import annotations
 
 import os
-import random
 import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Literal
-
-from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.pool import NullPool, Pool, StaticPool
+from typing import TYPE_CHECKING, Literal
 
 from ltm.errors import CatalogUnavailableError, ClosedError
-from ltm.sql.engines import DriverPool
+from ltm.sql.pools import DriverPool
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+    from sqlalchemy.pool import Pool
 
 Durability = Literal["normal", "full"]
 
@@ -33,7 +33,7 @@ MAX_IDLE = 16
 class SQLitePool(DriverPool):
     """Connections to one SQLite file, as many as are used at once; reused last in, first out."""
 
-    error = sqlite3.Error
+    error = (sqlite3.Error,)
 
     def __init__(self, path: str, *, durability: Durability, busy_timeout: float) -> None:
         self.where = path
@@ -70,6 +70,8 @@ class SQLitePool(DriverPool):
         connection.close()
 
     def engine(self) -> Engine:
+        from sqlalchemy.pool import NullPool
+
         return _autocommit_engine(self._open, NullPool)
 
     def close(self) -> None:
@@ -102,7 +104,7 @@ class SQLitePool(DriverPool):
 class SharedMemoryPool(DriverPool):
     """One connection to a database in memory, lent to one thread at a time."""
 
-    error = sqlite3.Error
+    error = (sqlite3.Error,)
     where = ":memory:"
 
     def __init__(self, *, busy_timeout: float) -> None:
@@ -134,6 +136,9 @@ class SharedMemoryPool(DriverPool):
         self._lock.release()
 
     def engine(self) -> Engine:
+        from sqlalchemy import event
+        from sqlalchemy.pool import StaticPool
+
         connection = self.acquire()
         try:
             engine = _autocommit_engine(lambda: connection, StaticPool)
@@ -215,12 +220,16 @@ def _enter_log_mode(connection: sqlite3.Connection, busy_timeout: float) -> str:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
-            time.sleep(random.uniform(0.001, 0.01))
+            from random import uniform
+
+            time.sleep(uniform(0.001, 0.01))
         else:
             return mode
 
 
 def _autocommit_engine(creator: Callable[[], sqlite3.Connection], pool: type[Pool]) -> Engine:
+    from sqlalchemy import create_engine, event
+
     engine = create_engine("sqlite://", creator=creator, poolclass=pool)
 
     @event.listens_for(engine, "begin")

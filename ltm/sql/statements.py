@@ -38,21 +38,22 @@ from ltm.sql.clauses import (
     is_live,
 )
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.dialect import LIMIT, Rows, SQLDialect
-from ltm.sql.execution import CompiledOnce, CompiledStatement, ShapedStatements
+from ltm.sql.compiling import CompiledOnce, ShapedStatements
+from ltm.sql.execution import Statement
+from ltm.sql.idiom import LIMIT, Idiom, Rows
 from ltm.sql.leases import LeaseStatements
-from ltm.sql.migrate import VERSION
 from ltm.sql.payloads import PayloadStatements
 from ltm.sql.search import FilterCondition, walk_unless_few
+from ltm.sql.version import VERSION
 
 
 class Statements(PayloadStatements, LeaseStatements):
     """Every statement of a SQL catalog, each compiled once for one dialect."""
 
-    def __init__(self, dialect: SQLDialect, schema: str | None) -> None:
-        self.dialect = dialect
+    def __init__(self, idiom: Idiom, schema: str | None) -> None:
+        self.idiom = idiom
         self.schema = schema
-        self._shaped = ShapedStatements(dialect.sqlalchemy(), schema)
+        self._shaped = ShapedStatements(idiom, schema)
 
     # Schema and logical tables
 
@@ -80,7 +81,7 @@ class Statements(PayloadStatements, LeaseStatements):
     @CompiledOnce
     def insert_table(self) -> Insert:
         """Make a logical table unless it is there."""
-        return self.dialect.insert_new(TABLES, [column.name for column in TABLES.c])
+        return self.idiom.insert_new(TABLES, [column.name for column in TABLES.c])
 
     @CompiledOnce
     def select_table(self) -> Select[Any]:
@@ -98,71 +99,80 @@ class Statements(PayloadStatements, LeaseStatements):
     @CompiledOnce
     def select_entries(self) -> Select[Any]:
         """The live entries among ``ids``, in no order."""
-        return select(*ENTRY_COLUMNS).where(self.dialect.is_among(ENTRIES.c.id, "ids"), is_live())
+        return select(*ENTRY_COLUMNS).where(self.idiom.is_among(ENTRIES.c.id, "ids"), is_live())
 
-    def select_by_key(
-        self, condition: FilterCondition | None, *, bounded: bool
-    ) -> CompiledStatement:
-        """Up to ``limit`` live entries from ``prefix`` on and after ``after``, in key order.
+    @CompiledOnce
+    def select_from(self) -> Select[Any]:
+        """Up to ``limit`` live entries from ``prefix`` on and after ``after``, in key order."""
+        return self._by_key(bounded=False).order_by(ENTRIES.c.key).limit(LIMIT)
 
-        Not LIKE: SQLite's ignores case and has wildcards. Bytewise bounds, the upper one
-        ``prefix_end`` where *bounded*, give one answer on every database and use the unique index.
-        """
+    @CompiledOnce
+    def select_between(self) -> Select[Any]:
+        """The same, below ``prefix_end``."""
+        return self._by_key(bounded=True).order_by(ENTRIES.c.key).limit(LIMIT)
+
+    def select_by_key(self, condition: FilterCondition, *, bounded: bool) -> Statement:
+        """The same of the entries that fulfil *condition*, below ``prefix_end`` if *bounded*."""
 
         def build() -> Rows:
-            statement = select(*ENTRY_COLUMNS).where(
-                in_scope(ENTRIES),
-                ENTRIES.c.key >= bindparam("prefix"),
-                ENTRIES.c.key > bindparam("after"),
-                is_live(),
-            )
-            if bounded:
-                statement = statement.where(ENTRIES.c.key < bindparam("prefix_end"))
-            if condition is None:
-                return statement.order_by(ENTRIES.c.key).limit(LIMIT)
-            statement = statement.where(condition.clause)
+            statement = self._by_key(bounded=bounded).where(condition.clause)
             walk = statement.order_by(ENTRIES.c.key).limit(LIMIT)
             return walk_unless_few(walk, statement, condition, lambda row: [row.key])
 
-        return self._shaped.get(("by_key", bounded, condition and condition.shape), build)
+        return self._shaped.get(("by_key", bounded, condition.shape), build)
+
+    def _by_key(self, *, bounded: bool) -> Select[Any]:
+        # Not LIKE: SQLite's ignores case and has wildcards. Bytewise bounds give one answer on
+        # every database and use the unique index.
+        statement = select(*ENTRY_COLUMNS).where(
+            in_scope(ENTRIES),
+            ENTRIES.c.key >= bindparam("prefix"),
+            ENTRIES.c.key > bindparam("after"),
+            is_live(),
+        )
+        return statement.where(ENTRIES.c.key < bindparam("prefix_end")) if bounded else statement
+
+    @CompiledOnce
+    def select_latest(self) -> Rows:
+        """Up to ``limit`` live entries older than ``before_at``, ``before_id``, newest first."""
+        return self._newest(None, None)
 
     def select_newest(
         self, condition: FilterCondition | None, driver: Condition | None
-    ) -> CompiledStatement:
-        """Up to ``limit`` live entries older than ``before_at`` and ``before_id``, newest first.
+    ) -> Statement:
+        """The same of the entries that fulfil a *condition*.
 
         Args:
             condition: What entries must fulfil, or None.
             driver: An equality on the metadata rows, or None. With it the walk goes along their
                 index, which holds the matches in this very order, and stops at the limit.
         """
-
-        def build() -> Rows:
-            entries = select(*ENTRY_COLUMNS).where(is_live())
-            if condition is not None:
-                entries = entries.where(condition.clause)
-            before = tuple_(bindparam("before_at", type_=UTCDateTime), bindparam("before_id"))
-            order = [ENTRIES.c.updated_at, ENTRIES.c.id]
-            found = entries.where(in_scope(ENTRIES), tuple_(*order) < before)
-            walk, position = found, order
-            if driver is not None:
-                position = [METADATA.c.updated_at, METADATA.c.entry_id]
-                walk = (
-                    entries.select_from(METADATA)
-                    .join(ENTRIES, ENTRIES.c.id == METADATA.c.entry_id)
-                    .where(in_scope(METADATA), driver.clause, tuple_(*position) < before)
-                )
-                named = select(METADATA.c.entry_id).where(METADATA.c.entry_id == ENTRIES.c.id)
-                found = found.where(named.where(driver.clause).offset(0).exists())
-            walk = walk.order_by(*(column.desc() for column in position)).limit(LIMIT)
-            if condition is None:
-                return walk
-            return walk_unless_few(
-                walk, found, condition, lambda row: [row.updated_at.desc(), row.id.desc()]
-            )
-
         shape = ("newest", condition and condition.shape, driver and driver.shape)
-        return self._shaped.get(shape, build)
+        return self._shaped.get(shape, lambda: self._newest(condition, driver))
+
+    def _newest(self, condition: FilterCondition | None, driver: Condition | None) -> Rows:
+        entries = select(*ENTRY_COLUMNS).where(is_live())
+        if condition is not None:
+            entries = entries.where(condition.clause)
+        before = tuple_(bindparam("before_at", type_=UTCDateTime), bindparam("before_id"))
+        order = [ENTRIES.c.updated_at, ENTRIES.c.id]
+        found = entries.where(in_scope(ENTRIES), tuple_(*order) < before)
+        walk, position = found, order
+        if driver is not None:
+            position = [METADATA.c.updated_at, METADATA.c.entry_id]
+            walk = (
+                entries.select_from(METADATA)
+                .join(ENTRIES, ENTRIES.c.id == METADATA.c.entry_id)
+                .where(in_scope(METADATA), driver.clause, tuple_(*position) < before)
+            )
+            named = select(METADATA.c.entry_id).where(METADATA.c.entry_id == ENTRIES.c.id)
+            found = found.where(named.where(driver.clause).offset(0).exists())
+        walk = walk.order_by(*(column.desc() for column in position)).limit(LIMIT)
+        if condition is None:
+            return walk
+        return walk_unless_few(
+            walk, found, condition, lambda row: [row.updated_at.desc(), row.id.desc()]
+        )
 
     @CompiledOnce
     def select_statistics(self) -> Select[Any]:
@@ -203,7 +213,7 @@ class Statements(PayloadStatements, LeaseStatements):
         )
         found = (
             select(*ENTRIES.c)
-            .where(self.dialect.is_among(ENTRIES.c.id, "ids"))
+            .where(self.idiom.is_among(ENTRIES.c.id, "ids"))
             .order_by(ENTRIES.c.id)
             .with_for_update()
             .cte("found")
@@ -216,7 +226,7 @@ class Statements(PayloadStatements, LeaseStatements):
     @CompiledOnce
     def insert_entry(self) -> Insert:
         """Write an entry unless its id is there."""
-        return self.dialect.insert_new(ENTRIES, [column.name for column in ENTRIES.c])
+        return self.idiom.insert_new(ENTRIES, [column.name for column in ENTRIES.c])
 
     @CompiledOnce
     def upsert_entry(self) -> Insert:
@@ -224,12 +234,12 @@ class Statements(PayloadStatements, LeaseStatements):
         columns = [column.name for column in ENTRIES.c]
         identity = {"id", "tenant_id", "table_name", "key"}
         changed = [name for name in columns if name not in identity]
-        return self.dialect.upsert(ENTRIES, columns, keys=["id"], changed=changed)
+        return self.idiom.upsert(ENTRIES, columns, keys=["id"], changed=changed)
 
     @CompiledOnce
     def upsert_search(self) -> Insert:
         """Write the analysed words of an entry."""
-        return self.dialect.upsert(
+        return self.idiom.upsert(
             SEARCH,
             ["entry_id", "tenant_id", "table_name", "length", "text"],
             keys=["entry_id"],
@@ -240,17 +250,17 @@ class Statements(PayloadStatements, LeaseStatements):
     @CompiledOnce
     def delete_search(self) -> Delete:
         """Forget the words of the entries ``ids``."""
-        return delete(SEARCH).where(self.dialect.is_among(SEARCH.c.entry_id, "ids"))
+        return delete(SEARCH).where(self.idiom.is_among(SEARCH.c.entry_id, "ids"))
 
     @CompiledOnce
     def insert_metadata(self) -> Insert:
         """Write rows of entries' metadata."""
-        return self.dialect.insert_new(METADATA, [column.name for column in METADATA.c])
+        return self.idiom.insert_new(METADATA, [column.name for column in METADATA.c])
 
     @CompiledOnce
     def delete_metadata(self) -> Delete:
         """Forget the metadata rows of the entries ``ids``."""
-        return delete(METADATA).where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
+        return delete(METADATA).where(self.idiom.is_among(METADATA.c.entry_id, "ids"))
 
     @CompiledOnce
     def touch_metadata(self) -> Update:
@@ -262,14 +272,14 @@ class Statements(PayloadStatements, LeaseStatements):
         )
         return (
             update(METADATA)
-            .where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
+            .where(self.idiom.is_among(METADATA.c.entry_id, "ids"))
             .values(updated_at=updated_at)
         )
 
     @CompiledOnce
     def delete_entries(self) -> Delete:
         """Delete the entries ``ids`` with their words and metadata rows."""
-        return delete(ENTRIES).where(self.dialect.is_among(ENTRIES.c.id, "ids"))
+        return delete(ENTRIES).where(self.idiom.is_among(ENTRIES.c.id, "ids"))
 
     @CompiledOnce
     def keep_versions(self) -> Insert:
@@ -278,7 +288,7 @@ class Statements(PayloadStatements, LeaseStatements):
         rows = select(
             *(ENTRIES.c[name] for name in shared),
             bindparam("end_seq", type_=VERSIONS.c.end_seq.type).label("end_seq"),
-        ).where(self.dialect.is_among(ENTRIES.c.id, "ids"))
+        ).where(self.idiom.is_among(ENTRIES.c.id, "ids"))
         return insert(VERSIONS).from_select([*shared, "end_seq"], rows)
 
     @CompiledOnce
@@ -303,10 +313,10 @@ class Statements(PayloadStatements, LeaseStatements):
     def select_words(self) -> Select[Any]:
         """Entry id, text and length of the words of the entries ``ids``."""
         columns = SEARCH.c.entry_id, SEARCH.c.text, SEARCH.c.length
-        return select(*columns).where(self.dialect.is_among(SEARCH.c.entry_id, "ids"))
+        return select(*columns).where(self.idiom.is_among(SEARCH.c.entry_id, "ids"))
 
     @CompiledOnce
     def select_metadata(self) -> Select[Any]:
         """Entry id, path and code of the metadata rows of the entries ``ids``."""
         columns = METADATA.c.entry_id, METADATA.c.path, METADATA.c.value
-        return select(*columns).where(self.dialect.is_among(METADATA.c.entry_id, "ids"))
+        return select(*columns).where(self.idiom.is_among(METADATA.c.entry_id, "ids"))

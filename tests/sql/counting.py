@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 
-from ltm.sql.engines import DriverPool
+from ltm.sql.pools import DriverPool
 
 
 class CountingCursor:

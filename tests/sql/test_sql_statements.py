@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from ltm.backend.duckdb import DuckDBLTMBackend
-from ltm.catalog.conditions import compile_filter
+from ltm.catalog.conditions import compile_driven
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.clock import utc_now
 from ltm.search.filters import encode_value, parse_filter
-from ltm.sql.execution import CompiledStatement, Session
+from ltm.sql.execution import Session, Statement
 from ltm.sql.sqlite import SQLitePool
 from tests.sql.counting import CountingPool
 
@@ -113,7 +113,7 @@ def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLiteCatalog]
 
 
 def examine(
-    catalog: SQLiteCatalog, statement: CompiledStatement, parameters: dict[str, Any]
+    catalog: SQLiteCatalog, statement: Statement, parameters: dict[str, Any]
 ) -> tuple[str, int, int]:
     """Return a statement's plan, how many rows it answers and the steps SQLite's machine took."""
     connection = catalog.database.pool.acquire()
@@ -148,7 +148,7 @@ def examine(
 def test_metadata_equality_walks_an_index_at_a_hundred_thousand_entries(
     crowded: SQLiteCatalog, wanted: dict[str, Any], answers: int
 ) -> None:
-    compiled = compile_filter(parse_filter(wanted), crowded.database.dialect, driven=True)
+    compiled = compile_driven(parse_filter(wanted), crowded.database.idiom)
     statement = crowded.database.statements.select_newest(compiled.condition, compiled.driver)
     parameters = compiled.parameters | {
         "tenant": "",
@@ -170,7 +170,7 @@ def test_metadata_equality_walks_an_index_at_a_hundred_thousand_entries(
 
 
 def test_listing_in_key_order_walks_the_unique_index(crowded: SQLiteCatalog) -> None:
-    statement = crowded.database.statements.select_by_key(None, bounded=True)
+    statement = crowded.database.statements.select_between
     parameters = {
         "tenant": "",
         "table": "default",

@@ -1,0 +1,91 @@
+"""Lists of entries in SQL: by key, and newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from ltm.catalog.database import Database
+from ltm.entry import EntryRow
+from ltm.keys import prefix_upper_bound
+from ltm.search.filters import Filter, matches
+from ltm.sql.execution import Row
+
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
+_ABOVE_ALL_IDS = "g"
+
+
+def list_by_key(
+    database: Database,
+    prefix: str,
+    after: str,
+    limit: int,
+    condition: Filter | None,
+    scope: Mapping[str, Any],
+) -> list[EntryRow]:
+    """Return up to *limit* live entries that begin with *prefix*, above *after*, in key order.
+
+    Args:
+        database: Where they are.
+        prefix: Bytewise.
+        after: A key.
+        limit: At most this many, counted after *condition*.
+        condition: What the metadata must fulfil, or None.
+        scope: The parameters ``tenant``, ``table`` and ``now``.
+    """
+    statements, prefix_end = database.statements, prefix_upper_bound(prefix)
+    parameters = {**scope, "prefix": prefix, "prefix_end": prefix_end}
+    if condition is None:
+        statement = statements.select_from if prefix_end is None else statements.select_between
+    else:
+        from ltm.catalog.conditions import compile_filter
+
+        compiled = compile_filter(condition, database.idiom)
+        parameters |= compiled.parameters
+        statement = statements.select_by_key(compiled.condition, bounded=prefix_end is not None)
+    found: list[EntryRow] = []
+    while len(found) < limit:
+        wanted = limit - len(found)
+        page = database.rows(statement, parameters | {"after": after, "limit": wanted})
+        found += _confirm(page, condition)
+        if len(page) < wanted:
+            break
+        after = page[-1][1]
+    return found
+
+
+def list_newest(
+    database: Database, limit: int, condition: Filter | None, scope: Mapping[str, Any]
+) -> list[EntryRow]:
+    """Return up to *limit* live entries by ``updated_at``, then id, both descending.
+
+    The arguments are those of :func:`list_by_key`.
+    """
+    parameters = {**scope, "before_at": _END_OF_TIME, "before_id": _ABOVE_ALL_IDS}
+    if condition is None:
+        statement = database.statements.select_latest
+    else:
+        from ltm.catalog.conditions import compile_driven
+
+        compiled = compile_driven(condition, database.idiom)
+        parameters |= compiled.parameters
+        statement = database.statements.select_newest(compiled.condition, compiled.driver)
+    found: list[EntryRow] = []
+    while len(found) < limit:
+        parameters["limit"] = limit - len(found)
+        page = database.rows(statement, parameters)
+        found += _confirm(page, condition)
+        if len(page) < parameters["limit"]:
+            break
+        last = EntryRow._make(page[-1])
+        parameters |= {"before_at": last.updated_at, "before_id": last.id}
+    return found
+
+
+def _confirm(page: Sequence[Row], condition: Filter | None) -> list[EntryRow]:
+    """Return the rows of *page* that fulfil *condition*, where SQL could not decide all of it."""
+    rows = [EntryRow._make(row) for row in page]
+    if condition is None or condition.is_exact:
+        return rows
+    return [row for row in rows if matches(condition, row.metadata)]

@@ -1,0 +1,61 @@
+"""Driver connections: how they are lent and given back.
+
+A pool hands out connections in autocommit mode, outside of any transaction. Pools notice a fork: a
+child opens connections of its own and leaves its parent's alone.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+
+Errors = tuple[type[Exception], ...]
+
+
+class DriverPool(ABC):
+    """Hands out driver connections; every method may be called from any thread."""
+
+    error: Errors
+    """What the driver's errors are instances of."""
+    where: str
+    """Names the database in messages, without secrets."""
+
+    @abstractmethod
+    def acquire(self) -> Any:
+        """Return a connection for the caller alone.
+
+        Raises:
+            ClosedError: After :meth:`close`.
+            CatalogUnavailableError: No connection could be made.
+        """
+
+    @abstractmethod
+    def release(self, connection: Any) -> None:
+        """Take back a *connection* that is outside of any transaction."""
+
+    @abstractmethod
+    def discard(self, connection: Any) -> None:
+        """Take back a *connection* in an unknown state; what it has begun is rolled back."""
+
+    def take_out(self) -> Any:
+        """Return a connection that the caller closes, and the pool knows nothing of any more."""
+        return self.acquire()
+
+    def has_failed(self, connection: Any) -> bool:  # noqa: ARG002 -- most go on after an error
+        """Return whether the transaction of *connection* can only be rolled back."""
+        return False
+
+    def make_durable(self) -> None:  # noqa: B027 -- most databases have done it at the commit
+        """Let every commit so far survive a crash of the machine."""
+
+    @abstractmethod
+    def engine(self) -> Engine:
+        """Return a SQLAlchemy engine over the same database, for migrations and the ORM."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what this pool opened; idempotent."""
