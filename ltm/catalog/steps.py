@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.commit import Decision, Outcome
 from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
 from ltm.sql.dialect import ContentionError
 from ltm.sql.execution import Session
-from ltm.sql.statements import Statements
+
+if TYPE_CHECKING:
+    from ltm.sql.statements import Statements
 
 
 class WriteSteps:

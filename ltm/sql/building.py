@@ -54,7 +54,7 @@ def build_schema(idiom: Idiom) -> list[str]:
     ddl: list[str] = []
 
     def take_down(element: ExecutableDDLElement, *_: object, **__: object) -> None:
-        ddl.append(str(element.compile(dialect=idiom.sqlalchemy())).strip())
+        ddl.append(str(element.compile(dialect=idiom.sqlalchemy())).strip("\n"))
 
     engine = create_mock_engine(idiom.url, take_down)
     Base.metadata.create_all(engine, checkfirst=False)
