@@ -76,7 +76,7 @@ def definitions(path: Path) -> dict[str, str]:
     """Return the SQL of every object that SQLite keeps, white space apart."""
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")
-        return {name: re.sub(r"\s+", " ", sql) for name, sql in rows}
+        return {name: re.sub(r"\s+", " ", sql).strip() for name, sql in rows}
 
 
 def test_models_and_migrations_make_the_same_schema(tmp_path: Path) -> None:
