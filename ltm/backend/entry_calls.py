@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -137,11 +136,8 @@ class EntryCalls(BackendCalls):
             entry = self.parts.writer.prepare(key, fn(copy.deepcopy(default)))
             return self._stored(entry, self.parts.writer.write(entry, Condition(if_absent=True)))
         row = found.row
-        entry = replace(
-            self.parts.writer.prepare(key, fn(found.value)),
-            metadata=row.metadata,
-            expires_at=row.expires_at,
-        )
+        prepared = self.parts.writer.prepare(key, fn(found.value))
+        entry = prepared._replace(metadata=row.metadata, expires_at=row.expires_at)
         return self._stored(entry, self.parts.writer.write(entry, Condition(based_on=row)))
 
     def _stored(self, entry: PreparedEntry, outcome: Outcome) -> StoreAnswer:

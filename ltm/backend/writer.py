@@ -7,7 +7,6 @@ names.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
@@ -34,8 +33,7 @@ from ltm.payload.values import read_texts, write_records
 from ltm.search.analysis import Document, get_analyzer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedEntry:
+class PreparedEntry(NamedTuple):
     """A write that is validated, serialised and hashed; nothing is written yet."""
 
     key: str
@@ -66,6 +64,9 @@ class Condition(NamedTuple):
     if_absent: bool = False
     based_on: EntryRow | None = None
     lease: Lease | None = None
+
+
+_UNCONDITIONAL = Condition()
 
 
 class Aftermath(Protocol):
@@ -153,7 +154,7 @@ class EntryWriter:
             updated_at=None if updated_at is None else require_utc(updated_at, "updated_at"),
         )
 
-    def write(self, entry: PreparedEntry, condition: Condition = Condition()) -> Outcome:  # noqa: B008 -- immutable
+    def write(self, entry: PreparedEntry, condition: Condition = _UNCONDITIONAL) -> Outcome:
         """Write one entry.
 
         Raises:
@@ -162,11 +163,18 @@ class EntryWriter:
             CatalogUnavailableError: The catalog could not be reached.
         """
         try:
-            found = self._catalog.read(entry.key, self._clock())
-            # Spare the upload of a write that can't win; the transaction decides the others.
-            require_conditions(
-                entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
-            )
+            if condition == _UNCONDITIONAL and self._is_inlined(entry):
+                put = self._put(entry, None, None, condition, mends=False)
+                outcome, found = self._catalog.write_plain(put, self._clock())
+                if outcome is not None:
+                    self._attempted([entry.key])
+                    return outcome
+            else:
+                found = self._catalog.read(entry.key, self._clock())
+                # Spare the upload of a write that can't win; the transaction decides the others.
+                require_conditions(
+                    entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
+                )
             return self._write([entry], {entry.key: found} if found else {}, condition)[0]
         except LTMError:
             # Before the commit perhaps: for whoever made the call it was tried all the same.
@@ -181,7 +189,7 @@ class EntryWriter:
             CatalogUnavailableError: The catalog could not be reached.
         """
         found = self._catalog.read_many([entry.key for entry in entries], self._clock())
-        return self._write(entries, found, Condition())
+        return self._write(entries, found, _UNCONDITIONAL)
 
     def _write(
         self,

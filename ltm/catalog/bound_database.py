@@ -52,6 +52,10 @@ class BoundDatabase(Database):
         with self._savepoint():
             yield self
 
+    @property
+    def writes_plain(self) -> bool:
+        return False
+
     def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
         with self._connected() as connection:
             return Session(connection, self.dialect).row(statement, parameters)

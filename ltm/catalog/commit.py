@@ -7,7 +7,6 @@ one transaction, and that transaction is the commit.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
@@ -22,8 +21,7 @@ class StaleEntryError(ConflictError):
     """The live row is not the one that the write was decided by; read it again and decide anew."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Put:
+class Put(NamedTuple):
     """A write of one entry, validated, hashed, and with its payload already uploaded."""
 
     id: str
@@ -56,8 +54,7 @@ class Put:
         return self.storage_uri is not None or self.inlined_text is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Removal:
+class Removal(NamedTuple):
     """A deletion of one entry."""
 
     id: str
@@ -80,6 +77,15 @@ class Outcome(NamedTuple):
     """The payload that the live row names now."""
     freed: str | None = None
     """The payload that was scheduled for deletion."""
+
+
+class PlainWrite(NamedTuple):
+    """What became of a write that was to be done at once, if it is plain."""
+
+    outcome: Outcome | None
+    """None if nothing was written."""
+    found: EntryRow | None
+    """The live row that was there."""
 
 
 class Decision(NamedTuple):

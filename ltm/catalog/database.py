@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ltm.catalog.group_commit import GroupCommit
 from ltm.catalog.schema import Identity, SchemaGuard, assume
 from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.sql.dialect import BrokenConnectionError, ConnectionLostError, ContentionError, Gate
@@ -72,6 +73,7 @@ class Database:
         self.migrates = auto_migrate or dialect.makes_own_schema
         """Whether a schema that is missing or old is seen to at first use."""
         self._guard = SchemaGuard(self)
+        self._group_commit = GroupCommit(self)
 
     @property
     def idiom(self) -> Idiom:
@@ -183,6 +185,37 @@ class Database:
 
         return persistently(write)
 
+    @property
+    def writes_plain(self) -> bool:
+        """Whether a statement of its own may be a transaction of its own."""
+        return self.identity is None
+
+    def write_one(self, work: Callable[[Session], T]) -> T:
+        """Return what *work* returns, which runs one statement that is its own transaction.
+
+        Raises:
+            ContentionError: Another transaction got in its way; nothing is written.
+        """
+        self._guard.require()
+        connection = self.pool.acquire()
+        try:
+            result = work(Session(connection, self.dialect))
+        except BaseException as error:
+            try:
+                self.give_up(connection, error)
+            except ConnectionLostError as lost:
+                raise _in_doubt(lost) from error
+            raise
+        self.pool.release(connection)
+        return result
+
+    def write_soon(self, work: Callable[[Session], bool], *, is_one: bool) -> bool:
+        """Return what *work* returns, run in a transaction that other threads' writes may share.
+
+        *work* may be run more than once, and by any thread; with *is_one* it runs one statement.
+        """
+        return self._group_commit.run(work, is_one=is_one)
+
     def revision(self) -> str | None:
         """Return the revision that the schema is at, None where there is none; make nothing."""
         return persistently(self._guard.read_revision)
@@ -283,9 +316,12 @@ class Transaction:
         except database.pool.error as error:
             failure = database.dialect.translate(error, database.pool.where)
             if isinstance(failure, BrokenConnectionError):
-                message = f"{failure}; whether it has committed is not known"
-                raise BrokenConnectionError(message) from error
+                raise _in_doubt(failure) from error
             raise
+
+
+def _in_doubt(error: BrokenConnectionError) -> BrokenConnectionError:
+    return BrokenConnectionError(f"{error}; whether it has committed is not known")
 
 
 def _once_more(call: Callable[[], T]) -> T:

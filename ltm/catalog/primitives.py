@@ -11,7 +11,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from ltm.catalog.commit import Outcome, Put, Removal
+from ltm.catalog.commit import Outcome, PlainWrite, Put, Removal
 from ltm.catalog.history import History
 from ltm.catalog.leases import Leases
 from ltm.clock import Clock, utc_now
@@ -139,6 +139,17 @@ class CatalogPrimitives(ABC):
                 it is bound to is not there any more.
             CatalogUnavailableError: Nothing is known to be written.
         """
+
+    def write_plain(self, put: Put, now: datetime) -> PlainWrite:
+        """Carry out a *put* at once if it needs no more than to be written; or else, read its key.
+
+        It is for writes of an inlined value without a condition. Where the row that is there is
+        equal, has a payload or is seen by a snapshot, and wherever in doubt, nothing is written.
+
+        Raises:
+            CatalogUnavailableError: Nothing is known to be written.
+        """
+        return PlainWrite(None, self.read(put.key, now))
 
     @abstractmethod
     def rows_by_key(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
     Outcome,
+    PlainWrite,
     Put,
     Removal,
     decide_deletion,
@@ -30,6 +31,7 @@ from ltm.catalog.sql_history import SQLHistory
 from ltm.catalog.sql_indexes import check_search_index, read_indexed, write_indexed
 from ltm.catalog.sql_leases import SQLLeases, end_with
 from ltm.catalog.sql_listing import list_by_key, list_newest
+from ltm.catalog.sql_plain import write_plain
 from ltm.catalog.sql_search import find_ranked
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
@@ -59,7 +61,8 @@ class SQLCatalog(Catalog):
         super().__init__(**binding)
         self.database = database
         self._owns_database = owns_database
-        self._gate = Gate(self.table_name)
+        self.gate = Gate(self.table_name)
+        self.scope = {"tenant_id": self.tenant, "table_name": self.table_name}
         self._table: LogicalTable | None = None
 
     def __repr__(self) -> str:
@@ -79,7 +82,7 @@ class SQLCatalog(Catalog):
     @contextmanager
     def transaction(self) -> Iterator[SQLCatalog]:
         self.table()
-        with self.database.transaction(self._gate) as database:
+        with self.database.transaction(self.gate) as database:
             yield self._on(database)
 
     def using(self, connection: Connection) -> SQLCatalog:
@@ -87,7 +90,7 @@ class SQLCatalog(Catalog):
 
         The transaction is begun if it isn't; the caller commits or rolls back.
         """
-        return self._on(self.database.join(connection, self._gate))
+        return self._on(self.database.join(connection, self.gate))
 
     @property
     def history(self) -> SQLHistory:
@@ -109,11 +112,13 @@ class SQLCatalog(Catalog):
     # Reads
 
     def read(self, key: str, now: datetime) -> EntryRow | None:
-        found = self.database.row(self.database.statements.select_entry, {"id": self.entry_id(key)})
-        if found is None:
-            return None
-        row = EntryRow._make(found)
-        return row if is_live(row, now) else None
+        row = self.read_any(self.entry_id(key))
+        return row if row is not None and is_live(row, now) else None
+
+    def read_any(self, entry_id: str) -> EntryRow | None:
+        """Return the row *entry_id*, expired or not."""
+        found = self.database.row(self.database.statements.select_entry, {"id": entry_id})
+        return None if found is None else EntryRow._make(found)
 
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
         rows = self._rows_of([self.entry_id(key) for key in keys], now)
@@ -151,6 +156,10 @@ class SQLCatalog(Catalog):
 
     # Writes
 
+    def write_plain(self, put: Put, now: datetime) -> PlainWrite:
+        self.table()
+        return write_plain(self, put, now)
+
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
         self.table()
         # Two transactions that lock or insert rows in one order never wait for one another.
@@ -176,7 +185,7 @@ class SQLCatalog(Catalog):
                 outcomes |= zip((change.id for change in chunk), steps.outcomes, strict=True)
             return [outcomes[change.id] for change in changes]
 
-        return self.database.write(write, self._gate)
+        return self.database.write(write, self.gate)
 
     def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
         self.table()
@@ -191,7 +200,7 @@ class SQLCatalog(Catalog):
             steps.run(session, end_seq=snapshot_seq)
             return steps.outcomes
 
-        return self.database.write(remove, self._gate)
+        return self.database.write(remove, self.gate)
 
     def probe(self, now: datetime) -> None:
         """Use the schedule of deletions, which readers of entries never see."""
@@ -222,7 +231,7 @@ class SQLCatalog(Catalog):
             for chunk in in_chunks(entries):
                 write_indexed(session, self._steps(self.clock()), chunk, found)
 
-        self.database.write(index, self._gate)
+        self.database.write(index, self.gate)
 
     def check_search_index(self, *, repair: bool) -> str | None:
         return check_search_index(self.database, repair=repair)

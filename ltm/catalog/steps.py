@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.commit import Decision, Outcome
+from ltm.entry import EntryRow
 from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
 from ltm.sql.dialect import ContentionError
@@ -13,6 +14,77 @@ from ltm.sql.execution import Session
 
 if TYPE_CHECKING:
     from ltm.sql.statements import Statements
+
+
+def columns_of(row: EntryRow, scope: dict[str, str]) -> dict[str, Any]:
+    """Return the columns of *row*; *scope* is its ``tenant_id`` and ``table_name``."""
+    return {
+        "id": row.id,
+        "key": row.key,
+        "content_hash": row.content_hash,
+        "storage_uri": row.storage_uri,
+        "byte_size": row.byte_size,
+        "inlined_value": row.inlined_text,
+        "metadata": row.metadata,
+        "expires_at": row.expires_at,
+        "begin_seq": row.begin_seq,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+        **scope,
+    }
+
+
+class IndexSteps:
+    """Collects what is to be done to the words and metadata rows of entries."""
+
+    __slots__ = ("_metadata", "_outdated", "_scope", "_touched", "_wordless", "_words")
+
+    def __init__(self, scope: dict[str, str]) -> None:
+        """Begin with nothing; *scope* is ``tenant_id`` and ``table_name``."""
+        self._scope = scope
+        self._words: list[dict[str, Any]] = []
+        self._wordless: list[str] = []
+        self._outdated: list[str] = []
+        self._metadata: list[dict[str, Any]] = []
+        self._touched: list[str] = []
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (
+            self._words or self._wordless or self._outdated or self._metadata or self._touched
+        )
+
+    def add(self, row: EntryRow, decision: Decision, document: Document | None) -> None:
+        """Take in that *row* is written, with the words to be found by."""
+        if document is not None:
+            words = {"entry_id": row.id, "text": document.text, "length": document.length}
+            self._words.append({**words, **self._scope})
+        elif decision.replaces:
+            self._wordless.append(row.id)
+        if not decision.metadata_changed:
+            if row.metadata:
+                self._touched.append(row.id)
+            return
+        if decision.replaces:
+            self._outdated.append(row.id)
+        if row.metadata:
+            named = {"entry_id": row.id, "updated_at": row.updated_at, **self._scope}
+            self._metadata += [
+                named | {"path": path, "value": code} for path, code in index_rows(row.metadata)
+            ]
+
+    def run(self, session: Session, statements: Statements) -> None:
+        """Run the statements, once the rows of the entries are written."""
+        bind_list = session.dialect.bind_list
+        session.write_rows(statements.upsert_search, self._words)
+        if self._wordless:
+            session.run(statements.delete_search, {"ids": bind_list(self._wordless)})
+        if self._outdated:
+            session.run(statements.delete_metadata, {"ids": bind_list(self._outdated)})
+        session.write_rows(statements.insert_metadata, self._metadata)
+        if self._touched:
+            session.run(statements.touch_metadata, {"ids": bind_list(self._touched)})
 
 
 class WriteSteps:
@@ -29,11 +101,7 @@ class WriteSteps:
         self._removed: list[str] = []
         self._new: list[dict[str, Any]] = []
         self._changed: list[dict[str, Any]] = []
-        self._words: list[dict[str, Any]] = []
-        self._wordless: list[str] = []
-        self._outdated: list[str] = []
-        self._metadata: list[dict[str, Any]] = []
-        self._touched: list[str] = []
+        self._indexes = IndexSteps(self._scope)
 
     def add(self, entry_id: str, decision: Decision, document: Document | None = None) -> None:
         """Take in a *decision* on the row *entry_id*, with the words to be found by."""
@@ -44,27 +112,12 @@ class WriteSteps:
         if outcome.freed is not None:
             deletion = {"storage_uri": outcome.freed, "scheduled_at": self._now}
             self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
-        if row is None:
-            if decision.replaces:
-                self._removed.append(entry_id)
-            return
-        fields = row._asdict() | self._scope
-        fields["inlined_value"] = fields.pop("inlined_text")
-        (self._changed if decision.replaces else self._new).append(fields)
-        if document is not None:
-            words = {"entry_id": entry_id, "text": document.text, "length": document.length}
-            self._words.append(words | self._scope)
+        if row is not None:
+            fields = columns_of(row, self._scope)
+            (self._changed if decision.replaces else self._new).append(fields)
+            self._indexes.add(row, decision, document)
         elif decision.replaces:
-            self._wordless.append(entry_id)
-        if decision.metadata_changed:
-            if decision.replaces:
-                self._outdated.append(entry_id)
-            named = {"entry_id": entry_id, "updated_at": row.updated_at} | self._scope
-            self._metadata += [
-                named | {"path": path, "value": code} for path, code in index_rows(row.metadata)
-            ]
-        else:
-            self._touched.append(entry_id)
+            self._removed.append(entry_id)
 
     def run(self, session: Session, *, end_seq: int) -> None:
         """Run the statements; *end_seq* is the table's ``snapshot_seq`` at this commit.
@@ -82,11 +135,4 @@ class WriteSteps:
         if session.write_rows(statements.insert_entry, self._new) != len(self._new):
             raise ContentionError("an entry that was not there has been written meanwhile")
         session.write_rows(statements.upsert_entry, self._changed)
-        session.write_rows(statements.upsert_search, self._words)
-        if self._wordless:
-            session.run(statements.delete_search, {"ids": bind_list(self._wordless)})
-        if self._outdated:
-            session.run(statements.delete_metadata, {"ids": bind_list(self._outdated)})
-        session.write_rows(statements.insert_metadata, self._metadata)
-        if self._touched:
-            session.run(statements.touch_metadata, {"ids": bind_list(self._touched)})
+        self._indexes.run(session, statements)

@@ -81,8 +81,14 @@ def write_module(idiom: Idiom) -> str:
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
-    for dialect_name, each in IDIOMS.items():
-        path = os.path.join(os.path.dirname(__file__), f"compiled_{dialect_name}.py")
+def write_modules() -> None:
+    """Write the modules of all dialects."""
+    sources = {name: write_module(idiom) for name, idiom in IDIOMS.items()}
+    for name, source in sources.items():
+        path = os.path.join(os.path.dirname(__file__), f"compiled_{name}.py")
         with open(path, "w", encoding="utf-8") as module:
-            module.write(write_module(each))
+            module.write(source)
+
+
+if __name__ == "__main__":
+    write_modules()

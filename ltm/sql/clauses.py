@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, or_
+from sqlalchemy import ColumnElement, Table, and_, bindparam, func, or_, select
 
 from ltm.sql.models import (
     Base,
@@ -43,7 +43,11 @@ ROW_COLUMNS = (
 )
 """The order in which rows are read everywhere."""
 
+_NAMES = [column.name for column in ENTRIES.c]
 ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS]
+
+REPLACED = [name for name in _NAMES if name not in ("id", "tenant_id", "table_name", "key")]
+"""What a write changes of an entry that is there: all but its identity."""
 
 
 def in_scope(of: Table) -> ColumnElement[bool]:
@@ -59,6 +63,28 @@ def is_live() -> ColumnElement[bool]:
 def has_expired() -> ColumnElement[bool]:
     """Entries that no longer exist at ``now``."""
     return ENTRIES.c.expires_at <= bindparam("now")
+
+
+def is_plain(excluded: Any, *, unseen: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Entries that the *excluded* row of an INSERT may simply replace.
+
+    No payload is to be deleted then, and as they are *unseen* by snapshots, no version to be kept.
+    """
+    return and_(
+        ENTRIES.c.storage_uri.is_(None), ENTRIES.c.content_hash != excluded.content_hash, unseen
+    )
+
+
+def newest_snapshot(of: Any) -> ColumnElement[int]:
+    """The number of the newest snapshot that exists *of* a logical table; -1 without one."""
+    return (
+        select(func.coalesce(func.max(SNAPSHOTS.c.seq), -1))
+        .where(
+            SNAPSHOTS.c.table_name == of,
+            SNAPSHOTS.c.tenant_id == bindparam("tenant"),
+        )
+        .scalar_subquery()
+    )
 
 
 class Condition(NamedTuple):

@@ -41,6 +41,13 @@ class SQLDialect(ABC):
     makes_own_schema: ClassVar[bool]
     """Whether a catalog makes and upgrades its schema without being told to."""
 
+    indexes_within: ClassVar[bool]
+    """Whether a plain write indexes in the statement that writes the entry."""
+
+    @abstractmethod
+    def gate_number(self, gate: Gate) -> int:
+        """Return the number of the lock that stands for *gate*."""
+
     @abstractmethod
     def begin_write(self, gate: Gate | None) -> str:
         """Return what begins a transaction that may write, and waits at *gate* for its turn."""

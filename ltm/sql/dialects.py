@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
@@ -32,16 +33,26 @@ _BEGIN_WRITE = (
 _CONTENTION = ("40001", "40P01")  # serialization_failure, deadlock_detected
 
 
+@cache
+def _number_of(table: str) -> int:
+    digest = hashlib.sha256(f"ltm:{table}".encode()).digest()
+    return int.from_bytes(digest[:8], signed=True)
+
+
 class SQLiteDialect(SQLDialect):
     """SQLite 3.35 or newer with FTS5 and JSON."""
 
     name = "sqlite"
     begin_read = "BEGIN"
     makes_own_schema = True
+    indexes_within = False
 
     # Rank 1 compares the index with its content table, not with itself alone.
     check_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts, rank) VALUES ('integrity-check', 1)"
     rebuild_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts) VALUES ('rebuild')"
+
+    def gate_number(self, gate: Gate) -> int:  # noqa: ARG002 -- see enter
+        return 0
 
     def begin_write(self, gate: Gate | None) -> str:  # noqa: ARG002 -- writers take turns anyway
         return "BEGIN IMMEDIATE"
@@ -85,9 +96,13 @@ class PostgreSQLDialect(SQLDialect):
     name = "postgresql"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     makes_own_schema = False
+    indexes_within = True
     # The index is made of the words by PostgreSQL itself.
     check_index = None
     rebuild_index = None
+
+    def gate_number(self, gate: Gate) -> int:
+        return _number_of(gate.table)
 
     def begin_write(self, gate: Gate | None) -> str:
         # All in one round trip.
@@ -97,9 +112,8 @@ class PostgreSQLDialect(SQLDialect):
         # In a statement of its own: the next one's view of the data is newer than the lock. Row
         # locks alone would keep a snapshot waiting for ever, and would lose versions: the newest
         # snapshot is not read again after a wait (tests/postgres/test_postgres_writers.py).
-        digest = hashlib.sha256(f"ltm:{gate.table}".encode()).digest()
-        number = int.from_bytes(digest[:8], signed=True)
-        return f"SELECT pg_advisory_xact_lock{'' if gate.is_exclusive else '_shared'}({number})"
+        shared = "" if gate.is_exclusive else "_shared"
+        return f"SELECT pg_advisory_xact_lock{shared}({self.gate_number(gate)})"
 
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text, prepare=False)

@@ -81,6 +81,13 @@ class Idiom(ABC):
         return self.insert(target, columns).on_conflict_do_nothing()
 
     @abstractmethod
+    def plain_write(self) -> Insert | Select[Any]:
+        """Write an entry in no need of a version, a deletion of a payload or a condition.
+
+        See :meth:`Statements.write_plain`.
+        """
+
+    @abstractmethod
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         """Return whether *value* is in the list bound as one parameter *name*."""
 

@@ -31,14 +31,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
+from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.expression import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 from sqlalchemy.types import TypeEngine
 
-from ltm.sql.clauses import ENTRIES, SEARCH, has_expired, in_scope
+from ltm.sql.clauses import (
+    ENTRIES,
+    REPLACED,
+    SEARCH,
+    TABLES,
+    has_expired,
+    in_scope,
+    is_plain,
+    newest_snapshot,
+)
 from ltm.sql.columns import JSONDocument, JSONText, UTCDateTime
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.idiom import LIMIT, Idiom, Rows
+from ltm.sql.plain_postgres import build_plain_write
 
 _FULL_TEXT = table("ltm_entry_fts", column("rowid", Integer))
 _WORDS = table(
@@ -89,6 +100,29 @@ class SQLiteIdiom(Idiom):
 
     def insert(self, target: Table, columns: Sequence[str]) -> sqlite.Insert:
         return sqlite.insert(target).values({name: bindparam(name) for name in columns})
+
+    def plain_write(self) -> Insert:
+        # Where it is to be is read before: writers take turns, so a row that has not changed since
+        # is the row that was read.
+        given = {name: bindparam(name, type_=each.type) for name, each in ENTRIES.c.items()}
+        values = given | {"begin_seq": TABLES.c.snapshot_seq}
+        row = select(*values.values()).where(TABLES.c.name == given["table_name"])
+        statement = sqlite.insert(ENTRIES).from_select(list(values), row)
+        newest = newest_snapshot(statement.excluded.table_name)
+        seen = ("content_hash", "metadata", "expires_at", "created_at", "updated_at")
+        return statement.on_conflict_do_update(
+            index_elements=["id"],
+            set_={name: statement.excluded[name] for name in REPLACED},
+            where=and_(
+                is_plain(statement.excluded, unseen=ENTRIES.c.begin_seq > newest),
+                *(
+                    ENTRIES.c[name].is_not_distinct_from(
+                        bindparam(f"seen_{name}", type_=ENTRIES.c[name].type)
+                    )
+                    for name in seen
+                ),
+            ),
+        )
 
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         return value.in_(select(self.items(name)))
@@ -160,6 +194,9 @@ class PostgreSQLIdiom(Idiom):
             for name in columns
         ]
         return postgresql.insert(target).from_select(list(columns), select(*values))
+
+    def plain_write(self) -> Select[Any]:
+        return build_plain_write()
 
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         return value == any_(bindparam(name, type_=ARRAY(Text)))

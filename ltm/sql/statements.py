@@ -27,15 +27,16 @@ from ltm.sql.clauses import (
     ENTRIES,
     ENTRY_COLUMNS,
     METADATA,
+    REPLACED,
     ROW_COLUMNS,
     SEARCH,
-    SNAPSHOTS,
     TABLES,
     VERSIONS,
     Condition,
     has_expired,
     in_scope,
     is_live,
+    newest_snapshot,
 )
 from ltm.sql.columns import UTCDateTime
 from ltm.sql.compiling import CompiledOnce, ShapedStatements
@@ -197,14 +198,7 @@ class Statements(PayloadStatements, LeaseStatements):
         table's ``snapshot_seq`` and the newest snapshot that still exists, -1 without one. The rows
         are locked in the order of their ids, so that no two writers wait for one another.
         """
-        newest = (
-            select(func.coalesce(func.max(SNAPSHOTS.c.seq), -1))
-            .where(
-                SNAPSHOTS.c.table_name == TABLES.c.name,
-                SNAPSHOTS.c.tenant_id == bindparam("tenant"),
-            )
-            .scalar_subquery()
-        )
+        newest = newest_snapshot(TABLES.c.name)
         counters = (
             select(TABLES.c.snapshot_seq, newest.label("newest"))
             .where(TABLES.c.name == bindparam("table"))
@@ -232,9 +226,17 @@ class Statements(PayloadStatements, LeaseStatements):
     def upsert_entry(self) -> Insert:
         """Write an entry that is there; every column but its identity is replaced."""
         columns = [column.name for column in ENTRIES.c]
-        identity = {"id", "tenant_id", "table_name", "key"}
-        changed = [name for name in columns if name not in identity]
-        return self.idiom.upsert(ENTRIES, columns, keys=["id"], changed=changed)
+        return self.idiom.upsert(ENTRIES, columns, keys=["id"], changed=REPLACED)
+
+    @CompiledOnce
+    def write_plain(self) -> Insert | Select[Any]:
+        """Write an entry that is not there, or over one that nobody but its readers needs.
+
+        On SQLite it is over the row whose columns are ``seen_...``, and nothing else is written. On
+        PostgreSQL it is over the row that the statement sees, its words and metadata rows are
+        written too, and the answer is that row after whether anything was written.
+        """
+        return self.idiom.plain_write()
 
     @CompiledOnce
     def upsert_search(self) -> Insert:

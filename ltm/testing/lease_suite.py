@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -131,7 +130,7 @@ class LeaseSuite(CatalogFixtures):
     def test_a_write_that_is_refused_leaves_its_lease_in_force(self, catalog: Catalog) -> None:
         track(catalog, "k", "there")
         mine = take(catalog, "k", "me")
-        put = replace(put_under(catalog, mine, "new"), if_absent=True)
+        put = put_under(catalog, mine, "new")._replace(if_absent=True)
         with pytest.raises(ConflictError, match="if_absent"):
             catalog.write([put], catalog.clock())
         assert catalog.leases.under("k") == [mine]

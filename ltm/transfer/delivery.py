@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from itertools import islice
 from types import TracebackType
@@ -119,7 +118,7 @@ class Delivery:
         )
         if prepared.content_hash != row.content_hash:
             raise IntegrityError(f"entry {row.key!r}: its text is not canonical JSON")
-        return replace(prepared, expires_at=row.expires_at)
+        return prepared._replace(expires_at=row.expires_at)
 
     def _verify(self, carried: Sequence[_Carried]) -> int:
         found = self._catalog.read_many([each.key for each in carried], BEGINNING)

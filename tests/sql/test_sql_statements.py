@@ -58,8 +58,8 @@ def test_an_unchanged_store_reads_once_and_begins_nothing(counted: Counted) -> N
 def test_a_store_is_a_handful_of_statements(counted: Counted) -> None:
     calls = counted.count(lambda: counted.memory.store("k", "words", {"a": 1, "b": 2}))
     inside = calls[calls.index("BEGIN IMMEDIATE") + 1 : calls.index("COMMIT")]
-    assert len(inside) == 4
-    assert len(calls) == 7
+    assert len(inside) == 3
+    assert len(calls) == 6
 
 
 def test_a_batch_of_a_thousand_is_a_handful_of_statements(counted: Counted) -> None:

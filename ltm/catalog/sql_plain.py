@@ -1,0 +1,103 @@
+"""Plain writes in SQL: an inlined value over nothing, or over a value that nobody else needs.
+
+Most writes are of this kind, and one statement does them, or sees that it must not. What it asks
+for is in ``ltm.sql.clauses.is_plain``; the rules are those of :mod:`ltm.catalog.commit`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from ltm.catalog.commit import Decision, Outcome, PlainWrite, Put, decide_put, is_live
+from ltm.catalog.steps import IndexSteps, columns_of
+from ltm.entry import EntryRow
+from ltm.search.codes import index_rows
+from ltm.sql.dialect import ContentionError
+from ltm.sql.execution import Session
+
+if TYPE_CHECKING:
+    from ltm.catalog.sql import SQLCatalog
+
+
+def write_plain(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
+    """Carry out *put* if it is plain; see ``CatalogPrimitives.write_plain``."""
+    if not catalog.database.writes_plain:
+        return PlainWrite(None, catalog.read(put.key, now))
+    if catalog.database.dialect.indexes_within:
+        return _write_unseen(catalog, put, now)
+    found = catalog.read_any(put.id)
+    live = found if found is not None and is_live(found, now) else None
+    is_plain = found is None or (
+        found.storage_uri is None and found.content_hash != put.content_hash
+    )
+    return PlainWrite(_write_over(catalog, put, found, now) if is_plain else None, live)
+
+
+def _write_over(
+    catalog: SQLCatalog, put: Put, found: EntryRow | None, now: datetime
+) -> Outcome | None:
+    """Write *put* over *found*, and index it; None if the row is another by now."""
+    database, scope = catalog.database, catalog.scope
+    decision = _decide(put, found, now)
+    assert decision.row is not None  # noqa: S101 -- the value is another
+    bound = columns_of(decision.row, scope)
+    bound["tenant"] = catalog.tenant
+    for name in _SEEN:
+        bound[f"seen_{name}"] = None if found is None else getattr(found, name)
+    steps = IndexSteps(scope)
+    steps.add(decision.row, decision, put.document)
+
+    def write(session: Session) -> bool:
+        if not session.run(database.statements.write_plain, bound):
+            return False
+        steps.run(session, database.statements)
+        return True
+
+    return decision.outcome if database.write_soon(write, is_one=steps.is_empty) else None
+
+
+_SEEN = "content_hash", "metadata", "expires_at", "created_at", "updated_at"
+"""What tells a row from another one under its id, as far as a decision goes."""
+
+
+def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
+    """Write *put* by the statement that reads what is there and indexes, too."""
+    database, document = catalog.database, put.document
+    rows = index_rows(put.metadata) if put.metadata else []
+    bound: dict[str, Any] = {
+        "gate": database.dialect.gate_number(catalog.gate),
+        "id": put.id,
+        "key": put.key,
+        "content_hash": put.content_hash,
+        "storage_uri": None,
+        "byte_size": put.byte_size,
+        "inlined_value": put.inlined_text,
+        "metadata": put.metadata,
+        "expires_at": put.expires_at,
+        "created_at": now,
+        "updated_at": now,
+        "text": None if document is None else document.text,
+        "length": None if document is None else document.length,
+        "paths": [path for path, _ in rows],
+        "codes": [code for _, code in rows],
+        **catalog.scope,
+    }
+    try:
+        answer = database.write_one(
+            lambda session: session.row(database.statements.write_plain, bound)
+        )
+    except ContentionError:
+        return PlainWrite(None, catalog.read(put.key, now))
+    assert answer is not None  # noqa: S101 -- it answers one row in any case
+    is_written, *seen = answer
+    found = None if seen[0] is None else EntryRow._make(seen)
+    if is_written:
+        return PlainWrite(_decide(put, found, now).outcome, found)
+    return PlainWrite(None, found if found is not None and is_live(found, now) else None)
+
+
+def _decide(put: Put, found: EntryRow | None, now: datetime) -> Decision:
+    """Return what *put* does to *found*, which no snapshot sees."""
+    sequence = 0 if found is None else found.begin_seq
+    return decide_put(put, found, now, snapshot_seq=sequence, newest_snapshot=sequence - 1)
