@@ -67,6 +67,18 @@ class EntryRow(NamedTuple):
     updated_at: datetime
 
 
+class ValueRow(NamedTuple):
+    """As much of a catalog row as whoever asks for its value has to know."""
+
+    key: str
+    content_hash: str
+    storage_uri: str | None
+    byte_size: int
+    inlined_text: str | None
+    metadata: Metadata
+    expires_at: datetime | None
+
+
 def validate_metadata(metadata: object) -> Metadata:
     """Return *metadata* as a dict of its own, ``{}`` for None.
 
@@ -76,7 +88,7 @@ def validate_metadata(metadata: object) -> Metadata:
         ValidationError: Not a JSON object, or a string in it holds NUL or a lone surrogate, which
             PostgreSQL's JSONB cannot keep.
     """
-    if metadata is None:
+    if metadata is None or metadata == {}:
         return {}
     if not isinstance(metadata, Mapping):
         raise ValidationError(f"metadata: expected an object, got {type(metadata).__name__}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from ltm import telemetry
 from ltm.backend.parts import BackendCalls
-from ltm.backend.reader import ReadEntry
+from ltm.backend.reader import ReadEntry, ReadValue
 from ltm.backend.recall import Recall
 from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answering
 from ltm.backend.writer import Condition, PreparedEntry
@@ -46,19 +46,13 @@ class EntryCalls(BackendCalls):
         self, key: str, default: JSONValue = None, *, snapshot: str | None = None
     ) -> RetrieveAnswer:
         self.require_open()
-        key = validate_key(key)
-        if snapshot is None and self.parts.recall is not None:
-            return self._retrieve_or_recall(key, default, self.parts.recall)
-        if snapshot is None:
-            entry = self._read(key)
-        else:
-            history = self.catalog.history
-            point = history.find(snapshot)
-            row = history.read_as_of(point, [key]).get(key)
-            if row is None:
-                history.find(point.id)  # it may have gone with its snapshot
-            entry = self.parts.reader_as_of(point).read(row)
-        return _retrieved(entry, default)
+        key, parts = validate_key(key), self.parts
+        if snapshot is not None:
+            return _retrieved(self._read_as_of(key, snapshot), default)
+        if parts.recall is not None:
+            return self._retrieve_or_recall(key, default, parts.recall)
+        row = parts.catalog.read_value(key, parts.clock())
+        return _retrieved(parts.reader.read_value(row), default)
 
     @answering
     def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
@@ -101,6 +95,14 @@ class EntryCalls(BackendCalls):
             self.parts.attempted([key])  # also where reading it failed
             raise
 
+    def _read_as_of(self, key: str, snapshot: str) -> ReadEntry | None:
+        history = self.catalog.history
+        point = history.find(snapshot)
+        row = history.read_as_of(point, [key]).get(key)
+        if row is None:
+            history.find(point.id)  # it may have gone with its snapshot
+        return self.parts.reader_as_of(point).read(row)
+
     def _read(self, key: str) -> ReadEntry | None:
         return self.parts.reader.read(self.parts.catalog.read(key, self.parts.clock()))
 
@@ -141,22 +143,22 @@ class EntryCalls(BackendCalls):
         return self._stored(entry, self.parts.writer.write(entry, Condition(based_on=row)))
 
     def _stored(self, entry: PreparedEntry, outcome: Outcome) -> StoreAnswer:
-        answer = StoreAnswer(
-            success=True,
-            stored=outcome.stored,
-            created=outcome.created,
-            key=entry.key,
-            content_hash=entry.content_hash,
-            inlined=outcome.storage_uri is None,
-            byte_size=entry.byte_size,
-            deduplicated=outcome.deduplicated,
-        )
+        answer: StoreAnswer = {
+            "success": True,
+            "stored": outcome.stored,
+            "created": outcome.created,
+            "key": entry.key,
+            "content_hash": entry.content_hash,
+            "inlined": outcome.storage_uri is None,
+            "byte_size": entry.byte_size,
+            "deduplicated": outcome.deduplicated,
+        }
         if outcome.storage_uri is not None:
             answer["storage_uri"] = self.parts.payloads.uri(outcome.storage_uri)
         return answer
 
 
-def _retrieved(entry: ReadEntry | None, default: JSONValue) -> RetrieveAnswer:
+def _retrieved(entry: ReadEntry | ReadValue | None, default: JSONValue) -> RetrieveAnswer:
     if entry is None:
         return RetrieveAnswer(
             success=True,
@@ -169,11 +171,11 @@ def _retrieved(entry: ReadEntry | None, default: JSONValue) -> RetrieveAnswer:
     inlined = entry.row.storage_uri is None
     if telemetry.is_on:
         telemetry.count_value("retrieve", entry.row.byte_size, inlined=inlined)
-    return RetrieveAnswer(
-        success=True,
-        found=True,
-        value=entry.value,
-        metadata=entry.row.metadata,
-        content_hash=entry.row.content_hash,
-        inlined=inlined,
-    )
+    return {
+        "success": True,
+        "found": True,
+        "value": entry.value,
+        "metadata": entry.row.metadata,
+        "content_hash": entry.row.content_hash,
+        "inlined": inlined,
+    }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from ltm.clock import Clock
-from ltm.entry import EntryRow, JSONValue
+from ltm.entry import EntryRow, JSONValue, ValueRow
 from ltm.errors import IntegrityError, LTMError, PayloadNotFoundError
 from ltm.hashing import parse, parse_verified
 from ltm.locations import object_path
@@ -36,6 +36,13 @@ class ReadEntry(NamedTuple):
     error: LTMError | None = None
 
 
+class ReadValue(NamedTuple):
+    """A value, and what its row has to say of it."""
+
+    row: EntryRow | ValueRow
+    value: JSONValue
+
+
 class ValueReader:
     """Reads the values that rows name, at most one object each, hashes verified."""
 
@@ -57,12 +64,20 @@ class ValueReader:
         """
         if row is None:
             return None
-        if row.storage_uri is None and isinstance(row.inlined_text, str) and self._verify:
-            return ReadEntry(row, _verify_inlined(row, row.inlined_text))
         (entry,) = self.read_rows([row]) or (None,)
         if entry is not None and entry.error is not None:
             raise entry.error
         return entry
+
+    def read_value(self, row: EntryRow | ValueRow | None) -> ReadValue | None:
+        """Do the same for whom the value is enough."""
+        if row is None:
+            return None
+        if row.storage_uri is None and isinstance(row.inlined_text, str) and self._verify:
+            return ReadValue(row, _verify_inlined(row, row.inlined_text))
+        # Of a row that is not replaced no more is looked at than there is here.
+        entry = self.read(cast(EntryRow, row))
+        return None if entry is None else ReadValue(entry.row, entry.value)
 
     def read_rows(self, rows: Sequence[EntryRow]) -> list[ReadEntry]:
         """Return *rows* with their values, payloads read in parallel, in the same order.
@@ -151,7 +166,7 @@ class ValueReader:
         return parse(text, where=where)
 
 
-def _verify_inlined(row: EntryRow, text: str) -> JSONValue:
+def _verify_inlined(row: EntryRow | ValueRow, text: str) -> JSONValue:
     """Decode the *text* of an inlined value; on this hottest path a message is made on demand."""
     try:
         return parse_verified(text, row.content_hash, where="its row")

@@ -141,7 +141,9 @@ class EntryWriter:
         """
         name = validate_key(key)
         kept = validate_metadata(metadata)
-        expiry = resolve_expiry(self._clock(), ttl=ttl, expires_at=expires_at, metadata=kept)
+        expiry = None
+        if kept or ttl is not None or expires_at is not None:
+            expiry = resolve_expiry(self._clock(), ttl=ttl, expires_at=expires_at, metadata=kept)
         text = canonical_json(value)
         return PreparedEntry(
             key=name,
@@ -169,6 +171,8 @@ class EntryWriter:
                 if outcome is not None:
                     self._attempted([entry.key])
                     return outcome
+                if found is not None and _is_equal(found, entry):
+                    return Outcome(entry.key, deduplicated=True)
             else:
                 found = self._catalog.read(entry.key, self._clock())
                 # Spare the upload of a write that can't win; the transaction decides the others.
@@ -397,3 +401,8 @@ class EntryWriter:
             created_at=entry.created_at,
             updated_at=entry.updated_at,
         )
+
+
+def _is_equal(row: EntryRow, entry: PreparedEntry) -> bool:
+    """Return whether *row* has the very text of *entry*, and the same terms."""
+    return row.inlined_text == entry.text and same_terms(row, entry.metadata, entry.expires_at)

@@ -56,9 +56,8 @@ class BoundDatabase(Database):
     def writes_plain(self) -> bool:
         return False
 
-    def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
-        with self._connected() as connection:
-            return Session(connection, self.dialect).row(statement, parameters)
+    def look_up(self, statement: Statement, value: Any) -> Row | None:
+        return self.row(statement, {statement.parameters[0]: value})
 
     def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         with self._connected() as connection:

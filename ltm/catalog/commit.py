@@ -214,7 +214,7 @@ def same_terms(row: EntryRow, metadata: Metadata, expires_at: datetime | None) -
 
 def same_metadata(one: Metadata, other: Metadata) -> bool:
     """Return whether two objects are the same JSON, where ``1``, ``1.0`` and ``true`` differ."""
-    return one == other and canonical_json(one) == canonical_json(other)
+    return one == other and (not one or canonical_json(one) == canonical_json(other))
 
 
 def _has_value(row: EntryRow) -> bool:

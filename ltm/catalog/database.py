@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from sys import modules
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from ltm import telemetry
 from ltm.catalog.group_commit import GroupCommit
 from ltm.catalog.schema import Identity, SchemaGuard, assume
 from ltm.errors import CatalogUnavailableError, LTMError
@@ -125,25 +127,29 @@ class Database:
         errors = connection.dialect.loaded_dbapi.Error, SQLAlchemyError
         return BoundDatabase(self, connection.connection, self.identity, errors)
 
-    def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
-        """Return the first row of one statement outside of any transaction, or None."""
+    def look_up(self, statement: Statement, value: Any) -> Row | None:
+        """Return the row that *statement* answers to its one parameter, or None."""
         # The hottest path: all that stands between a caller and the driver is said here once more.
+        if self.identity is not None or telemetry.API in modules:
+            return self.row(statement, {statement.parameters[0]: value})
         if not self._guard.is_passed:
             self._guard.require()
-        if self.identity is not None:
-            return self.read(lambda session: session.row(statement, parameters))
         connection = self.pool.acquire()
         try:
-            row = Session(connection, self.dialect).row(statement, parameters)
+            row = connection.execute(statement.text, (value,)).fetchone()
         except BaseException as error:
             try:
                 self.give_up(connection, error)
             except (ConnectionLostError, ContentionError):
-                rows = self.rows(statement, parameters)
-                return rows[0] if rows else None
+                return self.row(statement, {statement.parameters[0]: value})
             raise
         self.pool.release(connection)
-        return row
+        return None if row is None else statement.read(row)
+
+    def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
+        """Return the first row of one statement outside of any transaction, or None."""
+        rows = self.rows(statement, parameters)
+        return rows[0] if rows else None
 
     def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return the rows of one statement outside of any transaction."""

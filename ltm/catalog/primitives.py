@@ -15,7 +15,7 @@ from ltm.catalog.commit import Outcome, PlainWrite, Put, Removal
 from ltm.catalog.history import History
 from ltm.catalog.leases import Leases
 from ltm.clock import Clock, utc_now
-from ltm.entry import EntryRow, Metadata
+from ltm.entry import EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
 from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
@@ -119,6 +119,10 @@ class CatalogPrimitives(ABC):
     @abstractmethod
     def read(self, key: str, now: datetime) -> EntryRow | None:
         """Return the row of *key* that is live at *now*, or None, in one round trip."""
+
+    def read_value(self, key: str, now: datetime) -> EntryRow | ValueRow | None:
+        """Return what :meth:`read` does, or as much of it as a read of the value needs."""
+        return self.read(key, now)
 
     @abstractmethod
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:

@@ -34,7 +34,7 @@ from ltm.catalog.sql_listing import list_by_key, list_newest
 from ltm.catalog.sql_plain import write_plain
 from ltm.catalog.sql_search import find_ranked
 from ltm.catalog.steps import WriteSteps
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, ValueRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
 from ltm.locations import PARTS_END
@@ -117,8 +117,15 @@ class SQLCatalog(Catalog):
 
     def read_any(self, entry_id: str) -> EntryRow | None:
         """Return the row *entry_id*, expired or not."""
-        found = self.database.row(self.database.statements.select_entry, {"id": entry_id})
+        found = self.database.look_up(self.database.statements.select_entry, entry_id)
         return None if found is None else EntryRow._make(found)
+
+    def read_value(self, key: str, now: datetime) -> ValueRow | None:
+        found = self.database.look_up(self.database.statements.select_value, self.entry_id(key))
+        if found is None:
+            return None
+        expires_at = found[5]
+        return ValueRow(key, *found) if expires_at is None or expires_at > now else None
 
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
         rows = self._rows_of([self.entry_id(key) for key in keys], now)

@@ -43,6 +43,9 @@ ROW_COLUMNS = (
 )
 """The order in which rows are read everywhere."""
 
+VALUE_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS[2:8]]
+"""What a read of one value is about; its key is known."""
+
 _NAMES = [column.name for column in ENTRIES.c]
 ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS]
 

@@ -44,12 +44,15 @@ def read_instant(text: str | None) -> datetime | None:
 
 def write_document(value: dict[str, Any] | None) -> str | None:
     """Return a JSON object as text."""
-    return None if value is None else canonical_json(value)
+    if not value:
+        return None if value is None else "{}"
+    return canonical_json(value)
 
 
 def write_jsonb(value: dict[str, Any] | None) -> str | None:
     """Return a JSON object as text for PostgreSQL's JSONB."""
-    return None if value is None else spell_out(canonical_json(value))
+    text = write_document(value)
+    return None if text is None else spell_out(text)
 
 
 def read_document(text: str | None) -> dict[str, Any] | None:
@@ -58,6 +61,8 @@ def read_document(text: str | None) -> dict[str, Any] | None:
     Raises:
         IntegrityError: There is none.
     """
+    if text == "{}":  # as most entries have it
+        return {}
     document: dict[str, Any] | None = None if text is None else parse(text, where="metadata")
     return document
 

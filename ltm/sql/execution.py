@@ -25,7 +25,15 @@ SCHEMA_MARK = "ltm_schema_here."
 class Statement:
     """The SQL text of a statement, the order of its parameters and how values are converted."""
 
-    __slots__ = ("_binders", "_constants", "_pick", "_readers", "operation", "text")
+    __slots__ = (
+        "_binders",
+        "_constants",
+        "_pick",
+        "_readers",
+        "operation",
+        "parameters",
+        "text",
+    )
 
     def __init__(
         self,
@@ -48,6 +56,7 @@ class Statement:
         """
         self.operation = operation
         self.text = text
+        self.parameters = parameters
         self._pick = _picker(parameters)
         self._binders = [(place, CONVERSIONS[name]) for place, name in (binders or {}).items()]
         self._readers = [(place, CONVERSIONS[name]) for place, name in (readers or {}).items()]

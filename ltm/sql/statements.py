@@ -31,6 +31,7 @@ from ltm.sql.clauses import (
     ROW_COLUMNS,
     SEARCH,
     TABLES,
+    VALUE_COLUMNS,
     VERSIONS,
     Condition,
     has_expired,
@@ -96,6 +97,11 @@ class Statements(PayloadStatements, LeaseStatements):
     def select_entry(self) -> Select[Any]:
         """The entry ``id``, expired or not: whoever asks for one row can tell without SQL."""
         return select(*ENTRY_COLUMNS).where(ENTRIES.c.id == bindparam("id"))
+
+    @CompiledOnce
+    def select_value(self) -> Select[Any]:
+        """The value of the entry ``id`` and what there is to know of it, expired or not."""
+        return select(*VALUE_COLUMNS).where(ENTRIES.c.id == bindparam("id"))
 
     @CompiledOnce
     def select_entries(self) -> Select[Any]:
