@@ -159,6 +159,28 @@ def test_an_object_whose_directory_cannot_be_synced_is_taken_back(
     assert files(tmp_path) == ["a/one"]
 
 
+def test_in_a_batch_only_objects_below_a_directory_that_cannot_be_synced_are_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalPayloadStore(tmp_path)
+    store.write_many([("a/one", b"1"), ("b/one", b"1")])
+    real = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    items = [("a/two", b"2"), ("b/two", b"2"), ("b/c/two", b"2"), ("bc/two", b"2")]
+    outcomes = store.write_many(items)
+    assert [error is None for error in outcomes] == [True, False, False, True]
+    assert str(outcomes[1]).endswith(f"cannot write 'b/two': {os.strerror(errno.EIO)}")
+    assert files(tmp_path) == ["a/one", "a/two", "b/one", "bc/two"]
+    monkeypatch.undo()
+    assert store.write_many(items[1:3]) == [None, None]
+
+
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, content: real(descriptor, content[:1000]))
