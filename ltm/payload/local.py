@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -19,9 +20,7 @@ from ltm.payload.base import (
     temporary_path,
     validate_path,
 )
-from ltm.payload.durable import publish, sync_directory
-
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+from ltm.payload.durable import create, sync_directory
 
 
 class LocalPayloadStore(PayloadStore):
@@ -55,8 +54,7 @@ class LocalPayloadStore(PayloadStore):
         created = self._in_parallel(self._create, items)
         # The names come last, so that a directory is synced once for all that it was given.
         changed = {each for made in created if isinstance(made, set) for each in made}
-        # One object is not worth the import of threads.
-        errors = self._in_parallel(_sync, [*changed]) if len(items) > 1 else map(_sync, changed)
+        errors = self._in_parallel(_sync, [*changed]) if len(items) > 1 else _sync_few([*changed])
         attempts = zip(changed, errors, strict=True)
         failures = {directory: error for directory, error in attempts if error is not None}
         if not failures:
@@ -81,16 +79,11 @@ class LocalPayloadStore(PayloadStore):
         try:
             try:
                 changed = self._make(directory)
-                _write_file(temporary, content)
+                create(target, temporary, content)
             except FileNotFoundError:
                 self._settled.clear()  # somebody removed it
                 changed = self._make(directory)
-                _write_file(temporary, content)
-            try:
-                publish(temporary, target)
-            finally:
-                with suppress(OSError):
-                    os.unlink(temporary)
+                create(target, temporary, content)
         except OSError as error:
             return self._failure("write", path, error)
         return changed
@@ -203,23 +196,6 @@ class LocalPayloadStore(PayloadStore):
         return failure
 
 
-def _write_file(temporary: str, content: bytes) -> None:
-    """Create *temporary* with *content*, synced to disk; on failure nothing is left of it."""
-    descriptor = os.open(temporary, _CREATE, 0o666)
-    try:
-        try:
-            remaining = memoryview(content)
-            while remaining:
-                remaining = remaining[os.write(descriptor, remaining) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:  # an interrupt, too, would leave it behind
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
-
-
 def _sync(directory: str) -> OSError | None:
     """Make the names in *directory* durable; return why that was not possible."""
     try:
@@ -227,6 +203,32 @@ def _sync(directory: str) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def _sync_few(directories: Sequence[str]) -> list[OSError | None]:
+    """Do that with each of *directories* at once, which takes a disk as long as one of them.
+
+    Plain threads, for a single object is not worth the import of an executor.
+    """
+    errors: dict[str, OSError | None] = {}
+
+    def sync(directory: str) -> None:
+        errors[directory] = _sync(directory)
+
+    threads: list[threading.Thread] = []
+    for each in directories[1:]:
+        thread = threading.Thread(target=sync, args=(each,))
+        try:
+            thread.start()
+        except RuntimeError:  # too many, or too late in the life of the interpreter
+            sync(each)
+        else:
+            threads.append(thread)
+    for each in directories[:1]:
+        sync(each)
+    for thread in threads:
+        thread.join()
+    return [errors[each] for each in directories]
 
 
 def _describe(path: str, member: os.DirEntry[str]) -> PayloadObject | None:

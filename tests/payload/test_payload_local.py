@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,9 +38,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         taken.append(f"fsync directory {name}" if is_directory else "fsync file")
         real_fsync(descriptor)
 
-    def link(source: str, target: str) -> None:
+    def link(source: str, target: str, **options: Any) -> None:
         taken.append(f"publish {os.path.basename(target)}")
-        real_link(source, target)
+        real_link(source, target, **options)
 
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "link", link)
@@ -130,7 +131,7 @@ def test_a_directory_that_was_removed_is_made_again(tmp_path: Path) -> None:
 def test_a_file_system_without_hard_links_keeps_objects_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    def link(source: str, target: str) -> None:
+    def link(source: str, target: str, **options: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(os, "link", link)
