@@ -9,9 +9,9 @@ from contextlib import ExitStack, closing, contextmanager
 
 from benchmarks.ours import open_sqlite
 from benchmarks.rounds import Comparison, Contestant, Stopwatch, Target
+from benchmarks.slow_way import SlowWay
 from benchmarks.topics import Place, Topic, UnavailableError
 from benchmarks.values import Entry, large_entries
-from tests.services.http_proxy import HTTPProxy
 from tests.services.object_server import ObjectPlace
 from tests.services.processes import ServiceUnavailableError
 from tests.services.s3 import ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY, S3Server
@@ -24,17 +24,17 @@ LATENCY = 0.03
 class Requests:
     """Counts the requests of one contestant, in the rounds all alike."""
 
-    def __init__(self, proxy: HTTPProxy) -> None:
-        self._proxy = proxy
+    def __init__(self, way: SlowWay) -> None:
+        self._way = way
         self._counts: list[int] = []
 
     def counted(self, work: Callable[[Sequence[Entry], Stopwatch], None]) -> Contestant:
         """Return *work* as a contestant without a name."""
 
         def run(given: Sequence[Entry], lap: Stopwatch) -> None:
-            self._proxy.forget()
+            self._way.forget()
             work(given, lap)
-            self._counts.append(len(self._proxy.requests))
+            self._counts.append(self._way.count())
 
         return Contestant("", run, observe=self._observe)
 
@@ -43,12 +43,10 @@ class Requests:
 
 
 @contextmanager
-def _place() -> Iterator[tuple[ObjectPlace, HTTPProxy]]:
+def _place() -> Iterator[tuple[ObjectPlace, SlowWay]]:
     try:
-        with S3Server() as server, HTTPProxy(server.host, server.port) as proxy:
-            place = server.make_place()
-            proxy.pause_before_each(LATENCY)
-            yield place.through(proxy), proxy
+        with S3Server() as server, SlowWay(server.host, server.port, LATENCY) as way:
+            yield server.make_place().through(way), way
     except ServiceUnavailableError as error:
         raise UnavailableError(str(error)) from error
 
@@ -77,7 +75,7 @@ def _upload_one_by_one(place: ObjectPlace) -> Callable[[Sequence[Entry], Stopwat
 def _compare(place: Place) -> Iterator[Comparison]:
     count = place.scale.objects
     with ExitStack() as stack:
-        bucket, proxy = stack.enter_context(_place())
+        bucket, way = stack.enter_context(_place())
         memory = stack.enter_context(
             closing(
                 open_sqlite(
@@ -89,8 +87,8 @@ def _compare(place: Place) -> Iterator[Comparison]:
                 )
             )
         )
-        raw = Requests(proxy).counted(_upload_one_by_one(bucket))
-        ours = Requests(proxy).counted(memory.store_all)
+        raw = Requests(way).counted(_upload_one_by_one(bucket))
+        ours = Requests(way).counted(memory.store_all)
         yield Comparison(
             title=f"store_batch of {count} x 10 KB on S3",
             inputs=lambda number: large_entries(f"object{number}", count, SIZE),
@@ -107,6 +105,6 @@ OBJECTS_IN_S3 = Topic(
     "objects",
     "Payloads in an object store",
     f"Moto's server behind a proxy that lets each request wait {LATENCY * 1000:.0f} ms, as on the\n"
-    "way to a region. Ratios are of throughput: more is better.",
+    "way to a region; each in a process of its own. Ratios are of throughput: more is better.",
     _compare,
 )

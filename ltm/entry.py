@@ -93,6 +93,8 @@ def validate_metadata(metadata: object) -> Metadata:
     if not isinstance(metadata, Mapping):
         raise ValidationError(f"metadata: expected an object, got {type(metadata).__name__}")
     plain = dict(metadata)
+    if not plain:
+        return plain
     try:
         text = canonical_json(plain)
     except SerializationError as error:

@@ -18,6 +18,9 @@ from ltm.errors import IntegrityError, SerializationError
 MAX_DEPTH = 500
 """How deep a value may be nested: half of the interpreter's recursion limit is left to callers."""
 
+_CONTAINERS = frozenset((dict, list))
+_PLAIN_TYPES = _CONTAINERS | {str, int, float, bool, type(None)}
+
 _TOO_DEEP = "is nested too deeply"
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
@@ -35,7 +38,10 @@ def canonical_json(value: object) -> str:
     try:
         text = _encode(value)
         # The encoder writes tuples as lists and numbers as keys without a word, and a pair of
-        # surrogates as the character it would encode. Reading the text back finds them all.
+        # surrogates as the character it would encode. Reading the text back finds them all, but
+        # takes longer than a look at a value in which there can't be any of these.
+        if _is_plain(value):
+            return text
         if json.loads(text) == value and not _is_too_deep(text, value):
             return text
     except (TypeError, ValueError, RecursionError) as error:
@@ -87,6 +93,47 @@ def parse(text: str, *, where: str) -> Any:
     if end != len(text):
         raise IntegrityError(f"{where}: is not JSON: there is more after {end} characters")
     return value
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether *value*, which has JSON text, surely comes back from it as it is.
+
+    That is so if all its types are JSON's own, its strings hold no surrogates, its keys are ASCII,
+    and it is not nested too deeply. It is looked at level by level, whole levels at once.
+
+    Raises:
+        TypeError: A key is not a string.
+    """
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        types = {*map(type, level)}
+        if not types <= _PLAIN_TYPES:
+            return False
+        if str in types and not _are_encodable([each for each in level if type(each) is str]):
+            return False
+        if types.isdisjoint(_CONTAINERS):
+            return True
+        below: list[object] = []
+        for each in level:
+            if type(each) is dict:
+                if not all(map(str.isascii, each)):
+                    return False
+                below += each.values()
+            elif type(each) is list:
+                below += each
+        level = below
+    return False
+
+
+def _are_encodable(texts: list[str]) -> bool:
+    """Return whether *texts* can be UTF-8, as those that hold surrogates can't."""
+    try:
+        for text in texts:
+            if not text.isascii():
+                text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _is_too_deep(text: str, value: object) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -12,22 +13,22 @@ from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
 from ltm.payload.base import (
     LOCAL_PROTOCOLS,
     MAX_WORKERS,
+    Outcomes,
     PayloadObject,
     PayloadStore,
     split_uri,
     temporary_path,
     validate_path,
 )
-from ltm.payload.durable import publish, sync_directory
-
-_CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
+from ltm.payload.durable import create, sync_directory
 
 
 class LocalPayloadStore(PayloadStore):
     """Payloads as files under a directory, which the first write makes.
 
     A write costs two fsyncs, of the file and of its directory; the first one into a directory also
-    those of the directories above it, up to the root.
+    those of the directories above it, up to the first that is known to be durable, or the root. The
+    writes of a batch share those of directories, which follow after the last file.
 
     Args:
         root: A path, or a ``file://`` URL, read as fsspec reads it: no host and no ``%`` escapes.
@@ -42,33 +43,60 @@ class LocalPayloadStore(PayloadStore):
         super().__init__(f"file://{directory}" if protocol else directory, max_workers=max_workers)
         self.directory: str = directory
         self._base = directory if directory.endswith("/") else f"{directory}/"
-        self._settled: set[str] = set()
+        self._settled: set[str] = set()  # directories whose own names are durable
 
     def write(self, path: str, content: bytes) -> None:
-        target = self._locate(path)
-        directory = os.path.dirname(target)
-        temporary = temporary_path(target)
+        (error,) = self.write_many([(path, content)])
+        if error is not None:
+            raise error
+
+    def write_many(self, items: Sequence[tuple[str, bytes]]) -> Outcomes:
+        created = self._in_parallel(self._create, items)
+        # The names come last, so that a directory is synced once for all that it was given.
+        changed = {each for made in created if isinstance(made, set) for each in made}
+        errors = self._in_parallel(_sync, [*changed]) if len(items) > 1 else _sync_few([*changed])
+        attempts = zip(changed, errors, strict=True)
+        failures = {directory: error for directory, error in attempts if error is not None}
+        if not failures:
+            self._settled |= changed
+        return [
+            self._take_back(path, failures) if isinstance(made, set) else made
+            for (path, _), made in zip(items, created, strict=True)
+        ]
+
+    def _create(self, item: tuple[str, bytes]) -> set[str] | PayloadError:
+        """Create an object whose content is durable.
+
+        Returns:
+            The directories to sync before its name is durable too, or why there is no object.
+        """
+        path, content = item
         try:
-            if directory not in self._settled:
-                self._settle(directory)
+            target = self._locate(path)
+        except PayloadError as error:
+            return error
+        directory, temporary = os.path.dirname(target), temporary_path(target)
+        try:
             try:
-                _write_file(temporary, content)
+                changed = self._make(directory)
+                create(target, temporary, content)
             except FileNotFoundError:
-                self._settle(directory)  # somebody removed it
-                _write_file(temporary, content)
-            try:
-                publish(temporary, target)
-            finally:
-                with suppress(OSError):
-                    os.unlink(temporary)
-            try:
-                sync_directory(directory)
-            except OSError:
+                self._settled.clear()  # somebody removed it
+                changed = self._make(directory)
+                create(target, temporary, content)
+        except OSError as error:
+            return self._failure("write", path, error)
+        return changed
+
+    def _take_back(self, path: str, failures: Mapping[str, OSError]) -> PayloadError | None:
+        """Delete the object at *path* if a directory above it could not be synced."""
+        target = self._base + path
+        for directory, error in failures.items():
+            if target.startswith(directory if directory.endswith("/") else f"{directory}/"):
                 with suppress(OSError):
                     os.unlink(target)
-                raise
-        except OSError as error:
-            raise self._failure("write", path, error) from error
+                return self._failure("write", path, error)
+        return None
 
     def read(self, path: str) -> bytes:
         return self._read(path, lambda file: file.readall())
@@ -114,21 +142,22 @@ class LocalPayloadStore(PayloadStore):
         # Not os.path.join: it drops the root before a path that it takes for absolute.
         return self._base + validate_path(path)
 
-    def _settle(self, directory: str) -> None:
-        """Make *directory* where it is missing, and the names that lead to it durable.
+    def _make(self, directory: str) -> set[str]:
+        """Make *directory* where it is missing; return what to sync once a name in it is new.
 
         A directory that is there may have been made a moment ago by a process that has not
         synced it yet, or crashed before it could. So all up to the root count as new, once.
         """
-        above: list[str] = []
-        here = directory
-        while len(here) > len(self.directory) or not os.path.isdir(here):
-            here = os.path.dirname(here)
-            above.append(here)
-        os.makedirs(directory, exist_ok=True)
-        for parent in above:
-            sync_directory(parent)
-        self._settled.add(directory)
+        changed = [directory]
+        while (here := changed[-1]) not in self._settled and (
+            len(here) > len(self.directory) or not os.path.isdir(here)
+        ):
+            changed.append(os.path.dirname(here))
+        # Not makedirs(): it would make one again that was settled and removed, without a word.
+        for missing in changed[-2::-1]:
+            with suppress(FileExistsError):
+                os.mkdir(missing)
+        return {*changed}
 
     def _walk(self, prefix: str) -> Iterator[PayloadObject]:
         if self._leads_through_link(prefix):
@@ -162,24 +191,44 @@ class LocalPayloadStore(PayloadStore):
 
     def _failure(self, action: str, path: str, error: OSError) -> PayloadError:
         reason = error.strerror or type(error).__name__
-        return PayloadError(self.failure_message(action, path, reason))
+        failure = PayloadError(self.failure_message(action, path, reason))
+        failure.__cause__ = error
+        return failure
 
 
-def _write_file(temporary: str, content: bytes) -> None:
-    """Create *temporary* with *content*, synced to disk; on failure nothing is left of it."""
-    descriptor = os.open(temporary, _CREATE, 0o666)
+def _sync(directory: str) -> OSError | None:
+    """Make the names in *directory* durable; return why that was not possible."""
     try:
+        sync_directory(directory)
+    except OSError as error:
+        return error
+    return None
+
+
+def _sync_few(directories: Sequence[str]) -> list[OSError | None]:
+    """Do that with each of *directories* at once, which takes a disk as long as one of them.
+
+    Plain threads, for a single object is not worth the import of an executor.
+    """
+    errors: dict[str, OSError | None] = {}
+
+    def sync(directory: str) -> None:
+        errors[directory] = _sync(directory)
+
+    threads: list[threading.Thread] = []
+    for each in directories[1:]:
+        thread = threading.Thread(target=sync, args=(each,))
         try:
-            remaining = memoryview(content)
-            while remaining:
-                remaining = remaining[os.write(descriptor, remaining) :]
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException:  # an interrupt, too, would leave it behind
-        with suppress(OSError):
-            os.unlink(temporary)
-        raise
+            thread.start()
+        except RuntimeError:  # too many, or too late in the life of the interpreter
+            sync(each)
+        else:
+            threads.append(thread)
+    for each in directories[:1]:
+        sync(each)
+    for thread in threads:
+        thread.join()
+    return [errors[each] for each in directories]
 
 
 def _describe(path: str, member: os.DirEntry[str]) -> PayloadObject | None:

@@ -75,6 +75,8 @@ def write_records(
 
 def read_texts(store: PayloadStore, uris: Sequence[str]) -> Texts:
     """Return the texts of the values at *uris*, in parallel; neighbours are read together."""
+    if not uris:
+        return []
     texts: dict[str, str | LTMError] = {}
     fetches = _plan([*dict.fromkeys(uris)])
     contents = get_ranges(store, [fetch.extent for fetch in fetches])

@@ -58,10 +58,10 @@ STATEMENTS: dict[str, tuple[Call, int]] = {
 
 SYNCS: dict[str, tuple[Call, int]] = {
     "store": (store("new", SMALL, NOTE), 0),
-    "store a payload": (store("new", LARGE, NOTE), 4),
+    "store a payload": (store("new", LARGE, NOTE), 3),
     "store the same payload": (store("large", LARGE, NOTE), 0),
     "store a payload over another": (store("large", {"text": LARGE["text"] + "!"}, NOTE), 3),
-    "store 20 payloads": (lambda memory: memory.store_batch(many("b", LARGE, 20)), 80),
+    "store 20 payloads": (lambda memory: memory.store_batch(many("b", LARGE, 20)), 41),
     "delete a payload": (lambda memory: memory.delete("large"), 1),
     "retrieve a payload": (lambda memory: memory.retrieve("large"), 0),
 }

@@ -280,8 +280,8 @@ def report_calls(directory: Path, durability: str) -> dict[str, Any]:
 
     prepare().close()
     calls = list_calls(lambda: prepare().store("k", LARGE + "!"))
-    marker = max(index for index, call in enumerate(calls) if call.name == "link")
-    return {"calls": calls[marker - 3 :]}
+    link = max(index for index, call in enumerate(calls) if call.name in ("link", "linkat"))
+    return {"calls": calls[link - 2 :]}
 
 
 def run(scenario: Scenario, mode: str, directory: Path) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta, timezone
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -71,12 +73,30 @@ def _holds_set(value: Any) -> bool:
         ({"a b": [object()]}, "$['a b'][0]"),
         ({"": {"x": math.nan}}, "$[''].x"),
         ([[[b""]]], "$[0][0][0]"),
+        ([{}, {"x": ({},)}], "$[1].x"),
+        ([{"a": 1}, {"b": [{1: 2}]}], "$[1].b[0]"),
+        ({"a": {True: 1, "b": 2}}, "$.a"),
+        (["plain", "é", "\ud83d\ude00"], "$[2]"),
+        ({"a": [{"\ud83d\ude00": 1}]}, "$.a[0]"),
     ],
 )
 def test_the_path_of_a_fault_is_exact(value: Any, path: str) -> None:
     with pytest.raises(SerializationError) as caught:
         canonical_json(value)
     assert caught.value.path == path
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "\ud800",
+        {"\udfff": ["\udc00\ud800", "é"]},
+        [{"ключ": "😀"}, OrderedDict(a=1)],
+        [HTTPStatus.OK, {"status": HTTPStatus.OK}],
+    ],
+)
+def test_what_json_has_no_type_of_its_own_for_is_taken_if_it_comes_back_equal(value: Any) -> None:
+    assert canonical_json(value) == json.dumps(value, sort_keys=True)
 
 
 @pytest.mark.parametrize("member", [lambda deep: [deep], lambda deep: {"a": deep, "b": 0}])

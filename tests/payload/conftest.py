@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -24,6 +26,19 @@ def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     return run
+
+
+@pytest.fixture
+def named_files_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no file be without a name, as on many network file systems."""
+    unnamed, real = getattr(os, "O_TMPFILE", None), os.open
+
+    def refusing(path: str, flags: int, *mode: int) -> int:
+        if unnamed is not None and flags & unnamed == unnamed:
+            raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP), path)
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refusing)
 
 
 @pytest.fixture

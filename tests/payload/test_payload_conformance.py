@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from ltm.payload.base import PayloadStore
 from ltm.payload.local import LocalPayloadStore
 from ltm.payload.store import open_payload_store
@@ -13,6 +15,12 @@ from ltm.testing.payload_suite import PayloadStoreSuite
 
 
 class TestLocalPath(PayloadStoreSuite):
+    def make_store(self, tmp_path: Path) -> PayloadStore:
+        return LocalPayloadStore(tmp_path / "payloads")
+
+
+@pytest.mark.usefixtures("named_files_only")
+class TestLocalPathWithoutUnnamedFiles(PayloadStoreSuite):
     def make_store(self, tmp_path: Path) -> PayloadStore:
         return LocalPayloadStore(tmp_path / "payloads")
 

@@ -29,20 +29,30 @@ def files(directory: Path) -> list[str]:
     )
 
 
+KINDS = ("named", "unnamed")
+"""Files that have a temporary name until they are complete, and files that have none."""
+
+HAS_UNNAMED = hasattr(os, "O_TMPFILE")
+needs_unnamed = pytest.mark.skipif(not HAS_UNNAMED, reason="here every file has a name")
+
 KILLED_WRITER = """
 import os, signal, stat, sys
+if "named" in sys.argv[4:]:
+    del os.O_TMPFILE
 from ltm.payload.local import LocalPayloadStore
 
-root, path, step = sys.argv[1:]
+root, path, step = sys.argv[1:4]
 real = getattr(os, step)
 
-def dying(file, *others):
+def dying(file, *others, **options):
     if isinstance(file, str):
-        is_temporary = file.endswith(".tmp")
+        unnamed = getattr(os, "O_TMPFILE", None)
+        is_temporary = file.endswith(".tmp") or file.startswith("/proc/self/fd/")
+        is_temporary |= step == "open" and unnamed is not None and others[0] & unnamed == unnamed
     else:
         is_temporary = stat.S_ISREG(os.fstat(file).st_mode)
     if not is_temporary:
-        return real(file, *others)
+        return real(file, *others, **options)
     if step == "open":
         real(file, *others)
     if step == "write":
@@ -55,20 +65,24 @@ LocalPayloadStore(root).write(path, b"x" * (8 << 20))
 
 
 @pytest.mark.parametrize(
-    ("step", "is_there"),
-    [("open", False), ("write", False), ("fsync", False), ("link", False), ("unlink", True)],
+    ("kind", "step", "is_there"),
+    [
+        *((kind, step, False) for kind in KINDS for step in ("open", "write", "fsync", "link")),
+        ("named", "unlink", True),
+        pytest.param("unnamed", "close", True, marks=needs_unnamed),
+    ],
 )
 def test_a_writer_killed_at_any_step_leaves_the_whole_object_or_none(
-    tmp_path: Path, run_python: RunPython, step: str, is_there: bool
+    tmp_path: Path, run_python: RunPython, kind: str, step: str, is_there: bool
 ) -> None:
     path = payload_path("p", generate_entry_id("k"), hash_text("1"), "json")
-    ended = run_python(KILLED_WRITER, str(tmp_path), path, step)
+    ended = run_python(KILLED_WRITER, str(tmp_path), path, step, kind)
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     store = LocalPayloadStore(tmp_path)
     left = {found.path for found in store.list("p")}
     assert (path in left) == is_there
     leftovers = left - {path}
-    assert len(leftovers) == 1
+    assert len(leftovers) == (kind == "named" or not HAS_UNNAMED)
     assert all(is_temporary_path(leftover, "p") for leftover in leftovers)
     if is_there:
         assert store.read(path) == b"x" * (8 << 20)
@@ -121,10 +135,17 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(small_disk: Path) -> None:
     store.write("a/next", b"x" * 1000)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("step", ["write", "fsync", "link", "close"])
 def test_a_system_call_that_fails_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    kind: str,
 ) -> None:
+    if kind == "named":
+        request.getfixturevalue("named_files_only")
     store = LocalPayloadStore(tmp_path)
     store.write("a/one", b"1")
     real = getattr(os, step)
@@ -157,6 +178,28 @@ def test_an_object_whose_directory_cannot_be_synced_is_taken_back(
     with pytest.raises(PayloadError, match=os.strerror(errno.EIO)):
         store.write("a/two", b"2")
     assert files(tmp_path) == ["a/one"]
+
+
+def test_in_a_batch_only_objects_below_a_directory_that_cannot_be_synced_are_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = LocalPayloadStore(tmp_path)
+    store.write_many([("a/one", b"1"), ("b/one", b"1")])
+    real = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("/b"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    items = [("a/two", b"2"), ("b/two", b"2"), ("b/c/two", b"2"), ("bc/two", b"2")]
+    outcomes = store.write_many(items)
+    assert [error is None for error in outcomes] == [True, False, False, True]
+    assert str(outcomes[1]).endswith(f"cannot write 'b/two': {os.strerror(errno.EIO)}")
+    assert files(tmp_path) == ["a/one", "a/two", "b/one", "bc/two"]
+    monkeypatch.undo()
+    assert store.write_many(items[1:3]) == [None, None]
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
