@@ -14,7 +14,7 @@ from ltm.catalog.steps import IndexSteps, columns_of
 from ltm.entry import EntryRow
 from ltm.search.codes import index_rows
 from ltm.sql.dialect import ContentionError
-from ltm.sql.execution import Session
+from ltm.sql.execution import Row, Session
 
 if TYPE_CHECKING:
     from ltm.catalog.sql import SQLCatalog
@@ -83,13 +83,19 @@ def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
         "codes": [code for _, code in rows],
         **catalog.scope,
     }
+
+    def write(session: Session) -> Row | None:
+        bound["deadline"] = database.pool.deadline(session.connection)
+        if bound["deadline"] is None:
+            return None
+        return session.row(database.statements.write_plain, bound)
+
     try:
-        answer = database.write_one(
-            lambda session: session.row(database.statements.write_plain, bound)
-        )
+        answer = database.write_one(write)
     except ContentionError:
+        answer = None
+    if answer is None:
         return PlainWrite(None, catalog.read(put.key, now))
-    assert answer is not None  # noqa: S101 -- it answers one row in any case
     is_written, *seen = answer
     found = None if seen[0] is None else EntryRow._make(seen)
     if is_written:

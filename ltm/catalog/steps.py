@@ -79,7 +79,11 @@ class IndexSteps:
         bind_list = session.dialect.bind_list
         session.write_rows(statements.upsert_search, self._words)
         if self._wordless:
-            session.run(statements.delete_search, {"ids": bind_list(self._wordless)})
+            # Asked first: to delete nothing from the full-text index of SQLite is work enough.
+            found = session.rows(statements.select_wordy, {"ids": bind_list(self._wordless)})
+            if found:
+                wordy = bind_list([entry_id for (entry_id,) in found])
+                session.run(statements.delete_search, {"ids": wordy})
         if self._outdated:
             session.run(statements.delete_metadata, {"ids": bind_list(self._outdated)})
         session.write_rows(statements.insert_metadata, self._metadata)

@@ -108,7 +108,7 @@ class SQLiteIdiom(Idiom):
         values = given | {"begin_seq": TABLES.c.snapshot_seq}
         row = select(*values.values()).where(TABLES.c.name == given["table_name"])
         statement = sqlite.insert(ENTRIES).from_select(list(values), row)
-        newest = newest_snapshot(statement.excluded.table_name)
+        newest = newest_snapshot(given["table_name"])
         seen = ("content_hash", "metadata", "expires_at", "created_at", "updated_at")
         return statement.on_conflict_do_update(
             index_elements=["id"],

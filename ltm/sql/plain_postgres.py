@@ -38,6 +38,7 @@ from ltm.sql.clauses import (
     TABLES,
     is_plain,
 )
+from ltm.sql.columns import UTCDateTime
 
 _XMIN: ColumnElement[Any] = literal_column("ltm_entries.xmin")
 _SHARED = "tenant_id", "table_name", "updated_at"
@@ -83,7 +84,10 @@ def _pass_gate() -> CTE:
 
 def _write_entry(counters: CTE, seen: CTE) -> CTE:
     values = _GIVEN | {"begin_seq": counters.c.snapshot_seq}
-    statement = postgresql.insert(ENTRIES).from_select(list(values), select(*values.values()))
+    # The server may get to see it long after whoever sent it was told that it has failed.
+    in_time = func.clock_timestamp() < bindparam("deadline", type_=UTCDateTime)
+    row = select(*values.values()).where(in_time)
+    statement = postgresql.insert(ENTRIES).from_select(list(values), row)
     new = statement.excluded
     # An entry that has expired is another one.
     is_live = ENTRIES.c.expires_at.is_(None) | (ENTRIES.c.expires_at > new.updated_at)
@@ -96,6 +100,7 @@ def _write_entry(counters: CTE, seen: CTE) -> CTE:
                 # As no snapshot has been taken since it was written.
                 is_plain(new, unseen=ENTRIES.c.begin_seq == new.begin_seq),
                 select(seen.c.xmin).scalar_subquery() == _XMIN,
+                in_time,
             ),
         )
         .returning(*(ENTRIES.c[name] for name in ("id", *_SHARED)))

@@ -6,7 +6,9 @@ child opens connections of its own and leaves its parent's alone.
 
 from __future__ import annotations
 
+import select
 from abc import ABC, abstractmethod
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -45,6 +47,14 @@ class DriverPool(ABC):
         """Return a connection that the caller closes, and the pool knows nothing of any more."""
         return self.acquire()
 
+    def deadline(self, connection: Any) -> datetime | None:  # noqa: ARG002 -- not every pool gives up
+        """Return when, by the server's clock, a statement that begins now is given up.
+
+        None where nobody can tell. What a server gets to see later is not to be carried out:
+        whoever sent it has been told that it has failed.
+        """
+        return None
+
     def has_failed(self, connection: Any) -> bool:  # noqa: ARG002 -- most go on after an error
         """Return whether the transaction of *connection* can only be rolled back."""
         return False
@@ -59,3 +69,16 @@ class DriverPool(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close what this pool opened; idempotent."""
+
+
+def has_news(descriptor: int) -> bool:
+    """Return whether there is something to read on a socket of a connection that lies idle.
+
+    It may be that the server has gone: then what is sent is lost, and whether it arrived is not
+    known. So that is asked before, which takes a microsecond and no message.
+    """
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poller = select.poll()
+    poller.register(descriptor, select.POLLIN)
+    return bool(poller.poll(0))

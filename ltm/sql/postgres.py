@@ -8,6 +8,8 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Generator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -17,7 +19,7 @@ from psycopg.pq import TransactionStatus
 
 from ltm.errors import CatalogUnavailableError, ClosedError
 from ltm.sql.addresses import PostgresAddress, scrub
-from ltm.sql.pools import DriverPool
+from ltm.sql.pools import DriverPool, has_news
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 IDLE_SECONDS = 1.0
 """A connection that has lain idle for longer is asked for a sign of life before it is used."""
+
+CANCEL_SECONDS = 1.0
+"""For so long a server that has not answered in time is asked to give up."""
 
 SURPLUS_SECONDS = 60.0
 """Connections that were not needed for so long are closed, down to the pool's minimum."""
@@ -54,8 +59,18 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """The process that opened it; None for this one."""
     opened_at = used_at = 0.0
     """By the monotonic clock."""
+    _began: datetime | None = None
+    """The time by the server's clock when the monotonic clock began."""
     generation = 0
     """How many times its pool had found a connection broken when it was opened."""
+
+    def server_time(self) -> datetime:
+        """Return the time by the server's clock, which is asked for it once; late at the most."""
+        if self._began is None:
+            row = self.execute("SELECT clock_timestamp()").fetchone()
+            assert row is not None  # noqa: S101 -- it answers one
+            self._began = row[0].astimezone(UTC) - timedelta(seconds=time.monotonic())
+        return self._began + timedelta(seconds=time.monotonic())
 
     def wait(self, gen: PQGen[Any], *arguments: Any, **options: Any) -> Any:
         return super().wait(self._bounded(gen), *arguments, **options)
@@ -75,6 +90,12 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
         if self.process is None:
             super().__del__(*arguments)
 
+    def _give_up(self) -> None:
+        """Close, and ask the server to give up what it is at, too; or it would do so yet."""
+        with suppress(psycopg.Error):
+            self.cancel_safe(timeout=CANCEL_SECONDS)
+        self.pgconn.finish()
+
     def _bounded(self, generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
         deadline = time.monotonic() + self.statement_timeout
         try:
@@ -82,7 +103,7 @@ class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
             while True:
                 ready = yield wanted
                 if not ready and time.monotonic() > deadline:
-                    self.pgconn.finish()
+                    self._give_up()
                     raise StatementTimeoutError(f"no answer within {self.statement_timeout:g} s")
                 wanted = generator.send(ready)
         except StopIteration as end:
@@ -218,6 +239,11 @@ class PostgresPool(DriverPool):
         self._forget()
         return connection
 
+    def deadline(self, connection: BoundedConnection) -> datetime | None:
+        if connection.statement_timeout == math.inf:
+            return None
+        return connection.server_time() + timedelta(seconds=connection.statement_timeout)
+
     def has_failed(self, connection: BoundedConnection) -> bool:
         return connection.pgconn.transaction_status == TransactionStatus.INERROR
 
@@ -302,7 +328,7 @@ class PostgresPool(DriverPool):
         now = time.monotonic()
         if now - connection.opened_at > self._recycle_seconds:
             return False
-        if now - connection.used_at < IDLE_SECONDS:
+        if now - connection.used_at < IDLE_SECONDS and not has_news(connection.fileno()):
             return True
         try:
             connection.execute("")

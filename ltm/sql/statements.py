@@ -256,6 +256,11 @@ class Statements(PayloadStatements, LeaseStatements):
         )
 
     @CompiledOnce
+    def select_wordy(self) -> Select[Any]:
+        """Those among the entries ``ids`` that have words."""
+        return select(SEARCH.c.entry_id).where(self.idiom.is_among(SEARCH.c.entry_id, "ids"))
+
+    @CompiledOnce
     def delete_search(self) -> Delete:
         """Forget the words of the entries ``ids``."""
         return delete(SEARCH).where(self.idiom.is_among(SEARCH.c.entry_id, "ids"))

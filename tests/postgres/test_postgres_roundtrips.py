@@ -69,9 +69,9 @@ def test_an_unchanged_store_reads_once_and_begins_nothing(counted: Counted) -> N
 
 def test_a_write_is_a_handful_of_round_trips(counted: Counted) -> None:
     store, delete = counted.memory.store, counted.memory.delete
-    # A read, BEGIN, the locks, the row, its words, its metadata, COMMIT.
-    assert counted.count(lambda: store("k", "words", {"a": 1, "b": 2})) == 7
-    assert counted.count(lambda: store("k", "others", {"a": 1, "b": 2})) == 7
+    assert counted.count(lambda: store("k", "words", {"a": 1, "b": 2})) == 1
+    assert counted.count(lambda: store("k", "others", {"a": 1, "b": 2})) == 1
+    # Of the same value: what is there, BEGIN, the locks, the row, its metadata, COMMIT.
     assert counted.count(lambda: store("k", "others", {"a": 2})) == 8
     assert counted.count(lambda: delete("k")) == 4
     assert counted.count(lambda: delete("k")) == 3
@@ -82,7 +82,7 @@ def test_a_payload_costs_the_catalog_no_more_than_to_schedule_the_old_one(
 ) -> None:
     assert counted.count(lambda: counted.memory.store("k", LARGE)) == 6
     assert counted.count(lambda: counted.memory.retrieve("k")) == 1
-    assert counted.count(lambda: counted.memory.store("k", [LARGE])) == 12
+    assert counted.count(lambda: counted.memory.store("k", [LARGE])) == 11
 
 
 @pytest.mark.parametrize("count", [1, 10, 500])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine
@@ -54,6 +55,9 @@ class CountingPool(DriverPool):
 
     def discard(self, connection: CountingConnection) -> None:
         self._pool.discard(connection.connection)
+
+    def deadline(self, connection: CountingConnection) -> datetime | None:
+        return self._pool.deadline(connection.connection)
 
     def engine(self) -> Engine:
         return self._pool.engine()
