@@ -2,7 +2,7 @@
 
 Collection fails closed: whatever can't be read, nothing is deleted on a guess. An object goes only
 if its name is one of ours, under the prefix of our own table, old enough, and named by no row and
-no version at the moment of deletion.
+no version at the moment of deletion. What is found is noted on disk, so that memory is bounded.
 """
 
 from __future__ import annotations
