@@ -11,6 +11,7 @@ from pathlib import Path
 
 from benchmarks.crowds import CROWDS
 from benchmarks.machine import describe_machine
+from benchmarks.memory import MEMORY
 from benchmarks.objects import OBJECTS_IN_S3
 from benchmarks.payloads import PAYLOADS
 from benchmarks.plots import draw
@@ -26,7 +27,7 @@ from benchmarks.topics import Place, Topic, UnavailableError
 
 TOPICS = (
     *(STARTING, SQLITE, POSTGRES, PAYLOADS, OBJECTS_IN_S3),
-    *(SEARCHING, SCALING, CROWDS),
+    *(SEARCHING, SCALING, MEMORY, CROWDS),
 )
 
 

@@ -72,6 +72,7 @@ def table(section: Section) -> list[str]:
     """Return the lines of a section's table: a row for each contestant of each comparison."""
     lines = [_row(_COLUMNS), _row(["---"] * 2 + ["---:"] * 5 + ["---"])]
     for comparison, results in section.measured:
+        show = duration if comparison.unit == "seconds" else megabytes
         for position, result in enumerate(results):
             observed = f" ({result.observed})" if result.observed else ""
             judged = position == 1
@@ -80,8 +81,8 @@ def table(section: Section) -> list[str]:
                     [
                         "" if position else comparison.title,
                         result.name + observed,
-                        duration(result.median),
-                        duration(result.p99),
+                        show(result.median),
+                        show(result.p99),
                         f"{result.ratio:.2f}",
                         f"{result.typical:.2f}",
                         str(comparison.target) if judged else "",
@@ -98,6 +99,11 @@ def duration(seconds: float) -> str:
         if seconds < limit:
             return f"{_three_digits(seconds * factor)} {unit}"
     return f"{_three_digits(seconds)} s"
+
+
+def megabytes(count: float) -> str:
+    """Return *count* bytes in millions, with three digits."""
+    return f"{_three_digits(count / 1e6)} MB"
 
 
 def _three_digits(number: float) -> str:

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 
 class Target(NamedTuple):
@@ -82,10 +82,12 @@ class Comparison:
     inputs: Callable[[int], Any] = lambda number: number
     """Makes what all contestants of a round are given; its time does not count."""
     remark: str = ""
+    unit: Literal["seconds", "bytes"] = "seconds"
+    """Of what the laps are noted in."""
 
 
 class Result(NamedTuple):
-    """What was measured of one contestant; seconds per operation."""
+    """What was measured of one contestant; seconds or bytes per operation."""
 
     name: str
     median: float

@@ -2,13 +2,15 @@
 
 Collection fails closed: whatever can't be read, nothing is deleted on a guess. An object goes only
 if its name is one of ours, under the prefix of our own table, old enough, and named by no row and
-no version at the moment of deletion.
+no version at the moment of deletion. What is found is noted on disk, so that memory is bounded.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -16,7 +18,8 @@ from ltm.catalog.base import Catalog
 from ltm.catalog.history import PAGE_SIZE, in_pages
 from ltm.errors import LTMError
 from ltm.locations import object_path
-from ltm.payload.base import PayloadObject, PayloadStore, is_payload_path, is_temporary_path
+from ltm.payload.base import PayloadStore, is_payload_path, is_temporary_path
+from ltm.scratch import scratch_database
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +29,13 @@ Failures = list[tuple[str, LTMError]]
 
 @dataclass(slots=True, kw_only=True)
 class Garbage:
-    """What a collection found, and deleted unless it was a dry run."""
+    """How much a collection found, and deleted unless it was a dry run."""
 
-    scheduled: list[str] = field(default_factory=list)
-    """Locations on the schedule whose objects no row names."""
-    unreferenced: list[PayloadObject] = field(default_factory=list)
+    scheduled: int = 0
+    """Objects on the schedule, whole or in part, that no row names."""
+    unreferenced: int = 0
+    """Objects that neither a row nor the schedule names."""
+    unreferenced_bytes: int = 0
     spared: int = 0
     """Unreferenced objects younger than the grace period."""
     foreign: int = 0
@@ -75,17 +80,48 @@ def drop_unreferenced(store: PayloadStore, uris: Sequence[str]) -> None:
 
 
 def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta) -> Garbage:
-    """Return what a collection at *now* would delete.
+    """Return how much a collection at *now* would delete.
 
     Raises:
         LTMError: The catalog or the store could not be read to the end.
     """
+    with _noted() as notes:
+        return _look(catalog, store, now, grace, notes)
+
+
+def collect_garbage(
+    catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta
+) -> Garbage:
+    """Delete what :func:`find_garbage` finds, and return how much it was.
+
+    Raises:
+        LTMError: Nothing was deleted, because the catalog or the store could not be read to the
+            end; or the catalog failed in between.
+    """
+    with _noted() as notes:
+        garbage = _look(catalog, store, now, grace, notes)
+        for uris in in_pages(notes.scheduled()):
+            garbage.failures += delete_scheduled(catalog, store, uris)
+        for paths in in_pages(notes.unreferenced()):
+            # Named since? A slow write may have committed after the listing.
+            named = catalog.named_payloads(paths)
+            doomed = [path for path in paths if path not in named]
+            for path, error in zip(doomed, store.delete_many(doomed), strict=True):
+                if error is not None:
+                    garbage.failures.append((path, error))
+    return garbage
+
+
+def _look(
+    catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta, notes: _Notes
+) -> Garbage:
+    """Return how much garbage there is, and note which."""
     garbage = Garbage()
     after = ""
     while page := catalog.scheduled_deletions(after, PAGE_SIZE):
-        garbage.scheduled += _deletable(catalog, page)
+        notes.add_scheduled(_deletable(catalog, page))
         after = page[-1]
-    scheduled = set(_objects_of(garbage.scheduled))
+    garbage.scheduled = notes.count_scheduled()
     prefix = catalog.table().storage_prefix
     for objects in in_pages(store.list(prefix)):
         ours = [
@@ -95,37 +131,58 @@ def find_garbage(catalog: Catalog, store: PayloadStore, now: datetime, grace: ti
         ]
         garbage.foreign += len(objects) - len(ours)
         named = catalog.named_payloads([each.path for each in ours])
+        doomed: list[str] = []
         for each in ours:
-            if each.path in named or each.path in scheduled:
+            if each.path in named or notes.is_scheduled(each.path):
                 continue
             if now - each.modified_at < grace:
                 garbage.spared += 1
             else:
-                garbage.unreferenced.append(each)
+                doomed.append(each.path)
+                garbage.unreferenced_bytes += each.byte_size
+        garbage.unreferenced += len(doomed)
+        notes.add_unreferenced(doomed)
     return garbage
 
 
-def collect_garbage(
-    catalog: Catalog, store: PayloadStore, now: datetime, grace: timedelta
-) -> Garbage:
-    """Delete what :func:`find_garbage` finds, and return it.
+class _Notes:
+    """What is to be deleted, noted on disk: nothing is before all of it is known."""
 
-    Raises:
-        LTMError: Nothing was deleted, because the catalog or the store could not be read to the
-            end; or the catalog failed in between.
-    """
-    garbage = find_garbage(catalog, store, now, grace)
-    for page in in_pages(garbage.scheduled):
-        garbage.failures += delete_scheduled(catalog, store, page)
-    for objects in in_pages(garbage.unreferenced):
-        paths = [each.path for each in objects]
-        # Named since? A slow write may have committed after the listing.
-        named = catalog.named_payloads(paths)
-        doomed = [path for path in paths if path not in named]
-        for path, error in zip(doomed, store.delete_many(doomed), strict=True):
-            if error is not None:
-                garbage.failures.append((path, error))
-    return garbage
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+
+    def add_scheduled(self, uris: Sequence[str]) -> None:
+        rows = [(object_path(uri), uri) for uri in uris]
+        self._database.executemany("INSERT OR IGNORE INTO scheduled VALUES (?, ?)", rows)
+
+    def add_unreferenced(self, paths: Sequence[str]) -> None:
+        self._database.executemany("INSERT INTO unreferenced VALUES (?)", zip(paths))
+
+    def scheduled(self) -> Iterator[str]:
+        """Yield the locations, those in one object after another."""
+        rows = self._database.execute("SELECT uri FROM scheduled ORDER BY path, uri")
+        return (uri for (uri,) in rows)
+
+    def unreferenced(self) -> Iterator[str]:
+        return (path for (path,) in self._database.execute("SELECT path FROM unreferenced"))
+
+    def count_scheduled(self) -> int:
+        """Return of how many objects there are locations."""
+        counted = self._database.execute("SELECT count(DISTINCT path) FROM scheduled")
+        return int(counted.fetchone()[0])
+
+    def is_scheduled(self, path: str) -> bool:
+        found = self._database.execute("SELECT 1 FROM scheduled WHERE path = ?", (path,))
+        return found.fetchone() is not None
+
+
+@contextmanager
+def _noted() -> Iterator[_Notes]:
+    with scratch_database(
+        "CREATE TABLE scheduled (path TEXT, uri TEXT, PRIMARY KEY (path, uri)) WITHOUT ROWID",
+        "CREATE TABLE unreferenced (path TEXT)",
+    ) as database:
+        yield _Notes(database)
 
 
 def _deletable(catalog: Catalog, uris: Sequence[str]) -> list[str]:

@@ -152,8 +152,9 @@ class LTMBackend(ABC):
     ) -> Iterator[tuple[str, JSONValue, Metadata]]:
         """Yield key, value and metadata of every live entry in bytewise key order.
 
-        Entries are read in pages; each is as it was when its page was read, or, with the id or name
-        of a *snapshot*, as it was then. Raises what the other methods answer.
+        Entries are read in pages, and memory does not grow with how many there are. Each is as it
+        was when its page was read, or, with the id or name of a *snapshot*, as it was then. Raises
+        what the other methods answer.
         """
 
     @abstractmethod

@@ -20,7 +20,6 @@ from ltm.catalog.base import validate_limit
 from ltm.catalog.leases import end_expired_leases
 from ltm.errors import ValidationError
 from ltm.garbage import collect_garbage, find_garbage
-from ltm.locations import object_path
 
 EXPIRED_PER_COMMIT = 500
 
@@ -75,9 +74,9 @@ class UpkeepCalls(BackendCalls):
         answer = GarbageAnswer(
             success=not failures,
             dry_run=dry_run,
-            scheduled=len({object_path(uri) for uri in found.scheduled}),
-            unreferenced=len(found.unreferenced),
-            freed_bytes=sum(each.byte_size for each in found.unreferenced),
+            scheduled=found.scheduled,
+            unreferenced=found.unreferenced,
+            freed_bytes=found.unreferenced_bytes,
             spared=found.spared,
             foreign=found.foreign,
             compacted=len(compaction.objects),

@@ -53,7 +53,7 @@ class Verification:
                 self._check_versions(snapshot, versions)
         now = self._parts.clock()
         garbage = find_garbage(catalog, self._parts.payloads, now, timedelta(0))
-        self.unreferenced = len(garbage.unreferenced) + garbage.spared
+        self.unreferenced = garbage.unreferenced + garbage.spared
 
     def _check_versions(self, snapshot: Snapshot, versions: Iterable[EntryRow]) -> None:
         reader = self._parts.reader_as_of(snapshot)

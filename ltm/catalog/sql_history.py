@@ -82,9 +82,8 @@ class SQLHistory(History):
         self, snapshot: Snapshot, prefix: str, after: str, limit: int, *, superseded: bool = False
     ) -> list[EntryRow]:
         prefix_end = prefix_upper_bound(prefix)
-        statement = self._statements.select_as_of(
-            bounded=prefix_end is not None, superseded=superseded
-        )
+        name = "select_superseded" if superseded else "select_as_of"
+        statement = getattr(self._statements, name if prefix_end is None else f"{name}_between")
         bounds = {"prefix": prefix, "prefix_end": prefix_end, "after": after, "limit": limit}
         rows = self._database.rows(statement, self._at(snapshot) | bounds)
         return [EntryRow._make(row) for row in rows]

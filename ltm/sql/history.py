@@ -32,8 +32,7 @@ from sqlalchemy.sql.dml import Insert
 
 from ltm.sql.clauses import ENTRIES, ROW_COLUMNS, SNAPSHOTS, TABLES, VERSIONS, in_scope
 from ltm.sql.columns import UTCDateTime
-from ltm.sql.compiling import CompiledOnce, ShapedStatements
-from ltm.sql.execution import Statement
+from ltm.sql.compiling import CompiledOnce
 from ltm.sql.idiom import LIMIT, Idiom, Rows
 
 
@@ -43,7 +42,6 @@ class HistoryStatements:
     def __init__(self, idiom: Idiom, schema: str | None) -> None:
         self.idiom = idiom
         self.schema = schema
-        self._shaped = ShapedStatements(idiom, schema)
 
     @CompiledOnce
     def lock_table(self) -> Select[Any]:
@@ -80,25 +78,25 @@ class HistoryStatements:
         """Delete the snapshot ``id``."""
         return delete(SNAPSHOTS).where(SNAPSHOTS.c.id == bindparam("id"))
 
-    def select_as_of(self, *, bounded: bool, superseded: bool) -> Statement:
-        """Up to ``limit`` rows that snapshot ``seq`` sees, as :meth:`Statements.select_by_key`.
+    @CompiledOnce
+    def select_as_of(self) -> Rows:
+        """Up to ``limit`` rows that snapshot ``seq`` sees, as :meth:`Statements.select_by_key`."""
+        return self._select_as_of(ENTRIES, VERSIONS)
 
-        With *superseded*, only those that are no longer there.
-        """
+    @CompiledOnce
+    def select_as_of_between(self) -> Rows:
+        """The same of those below ``prefix_end``."""
+        return self._select_as_of(ENTRIES, VERSIONS, bounded=True)
 
-        def branch(of: Table) -> Select[Any]:
-            rows = _seen(of).where(
-                in_scope(of),
-                of.c.key >= bindparam("prefix"),
-                of.c.key > bindparam("after"),
-            )
-            return rows.where(of.c.key < bindparam("prefix_end")) if bounded else rows
+    @CompiledOnce
+    def select_superseded(self) -> Rows:
+        """Those of :meth:`select_as_of` that are no longer there."""
+        return self._select_as_of(VERSIONS)
 
-        def build() -> Rows:
-            seen = (VERSIONS,) if superseded else (ENTRIES, VERSIONS)
-            return self.idiom.first_of([branch(of) for of in seen], "key")
-
-        return self._shaped.get((bounded, superseded), build)
+    @CompiledOnce
+    def select_superseded_between(self) -> Rows:
+        """The same of those below ``prefix_end``."""
+        return self._select_as_of(VERSIONS, bounded=True)
 
     @CompiledOnce
     def select_as_of_ids(self) -> CompoundSelect[Any]:
@@ -150,6 +148,17 @@ class HistoryStatements:
         return delete(VERSIONS).where(
             VERSIONS.c.id == bindparam("id"), VERSIONS.c.begin_seq == bindparam("begin_seq")
         )
+
+    def _select_as_of(self, *tables: Table, bounded: bool = False) -> Rows:
+        def branch(of: Table) -> Select[Any]:
+            rows = _seen(of).where(
+                in_scope(of),
+                of.c.key >= bindparam("prefix"),
+                of.c.key > bindparam("after"),
+            )
+            return rows.where(of.c.key < bindparam("prefix_end")) if bounded else rows
+
+        return self.idiom.first_of([branch(of) for of in tables], "key")
 
 
 def _seen(of: Table) -> Select[Any]:

@@ -7,16 +7,17 @@ before it is given any entry.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ltm.duckdb_forks import in_duckdb
-from ltm.duckdb_memory import THREADS, connect, load_extension, quote
+from ltm.duckdb_memory import connect, load_extension, quote
 from ltm.errors import IntegrityError, LTMError, PayloadError
 from ltm.transfer.dataset_parquet import write_parquet
-from ltm.transfer.dataset_rows import COLUMNS, EXTRA, DatasetPage, DatasetRow, to_arrow
+from ltm.transfer.dataset_rows import EXTRA, DatasetPage
 from ltm.transfer.destination import Destination
+from ltm.transfer.duckdb_table import MEMORY_LIMIT, DuckDBTable, create_table
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -27,20 +28,9 @@ CATALOG = "catalog.ducklake"
 DATA = "data"
 """The directory of a DuckLake's Parquet files, beside its catalog."""
 
-MEMORY_LIMIT = 2**30
-"""Bytes of memory that DuckDB uses; what needs more goes through temporary files."""
-
-VECTOR_ROWS = 2_048
-"""So many rows DuckDB works on at once; all their values have to be in memory."""
-
 _DIRECTORY = f"{DATA}/main/{TABLE}"
 """Where DuckLake itself puts the files of a table in its first schema."""
 
-BATCH_ROWS = 50_000
-BATCH_BYTES = 32 * 2**20
-"""What rows take in memory that are inserted together."""
-
-_BATCH = "_batch"
 _METADATA = "__ducklake_metadata_lake"
 """The name that DuckLake attaches the catalog of ``lake`` under."""
 
@@ -50,24 +40,20 @@ def write_duckdb(pages: Iterable[DatasetPage], place: Destination) -> int:
     name = f"{TABLE}.duckdb"
     with in_duckdb(), _connection(place, lake=False) as connection:
         connection.execute(f"ATTACH {quote(os.path.join(place.workspace, name))} AS base")
-        # Once, at the end: each one would write values anew that are there already.
-        connection.execute("SET checkpoint_threshold = '1000TB'")
         _shut_off(connection, place)
-        connection.execute(f"CREATE TABLE base.{TABLE} ({_columns()})")
-        total = 0
-        room = _Room(connection)
-        for batch in _batches(pages):
-            room.make(batch)
-            connection.register(_BATCH, to_arrow(batch))
-            connection.execute(f"INSERT INTO base.{TABLE} FROM {_BATCH}")
-            connection.unregister(_BATCH)
-            total += len(batch)
+        # In one transaction, so that row groups are written as they are full, and only once.
+        connection.execute("BEGIN")
+        table = DuckDBTable(connection, f"base.{TABLE}")
+        for page in pages:
+            for row in page.rows:
+                table.add(row)
+        table.flush()
+        connection.execute("COMMIT")
         connection.execute("CHECKPOINT base")
-        ((found,),) = _ask(connection, f"SELECT count(*) FROM base.{TABLE}")  # noqa: S608
-        _require_total(found, total)
+        _require_total(connection, f"SELECT count(*) FROM base.{TABLE}", table.rows)  # noqa: S608
         connection.execute("DETACH base")
-    place.add(name, total)
-    return total
+    place.add(name, table.rows)
+    return table.rows
 
 
 def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
@@ -92,7 +78,7 @@ def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
             place.add(path, rows)
 
         connection.execute("BEGIN")
-        connection.execute(f"CREATE TABLE lake.{TABLE} ({_columns()})")
+        create_table(connection, f"lake.{TABLE}")
         total = write_parquet(
             pages, place.workspace, lambda _: _DIRECTORY, add_file, empty_directory=None
         )
@@ -111,7 +97,8 @@ def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
 @contextmanager
 def _connection(place: Destination, *, lake: bool) -> Iterator[DuckDBPyConnection]:
     """Give a database in memory, with *lake* one that has the extension."""
-    with _translated(place), connect(EXTRA, THREADS) as connection:
+    # Each thread has buffers of its own, and there is little that more than one could do.
+    with _translated(place), connect(EXTRA, {"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'UTC'")
         connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}B'")
         if lake:
@@ -137,52 +124,8 @@ def _shut_off(connection: DuckDBPyConnection, place: Destination) -> None:
     connection.execute("SET enable_external_access = false")
 
 
-class _Room:
-    """Gives DuckDB more memory where values are so large that a vector of them needs it."""
-
-    def __init__(self, connection: DuckDBPyConnection) -> None:
-        self._connection = connection
-        self._limit = MEMORY_LIMIT
-        self._rows = 0
-        self._weight = 0
-
-    def make(self, rows: Sequence[DatasetRow]) -> None:
-        """Allow for *rows*, which come next."""
-        needed = 0
-        for row in rows:
-            if self._rows % VECTOR_ROWS == 0:
-                self._weight = 0
-            self._rows += 1
-            self._weight += row.weight
-            needed = max(needed, self._weight)
-        # Measured: 1.0 times a vector is too little where it is all there is, 1.5 times enough.
-        limit = MEMORY_LIMIT // 2 + needed * 3 // 2
-        if limit > self._limit:
-            self._limit = limit
-            self._connection.execute(f"SET memory_limit = '{limit}B'")
-
-
-def _batches(pages: Iterable[DatasetPage]) -> Iterator[list[DatasetRow]]:
-    batch: list[DatasetRow] = []
-    weight = 0
-    for page in pages:
-        batch += page.rows
-        weight += sum(row.weight for row in page.rows)
-        if len(batch) >= BATCH_ROWS or weight >= BATCH_BYTES:
-            yield batch
-            batch, weight = [], 0
-    if batch:
-        yield batch
-
-
-def _columns() -> str:
-    return ", ".join(
-        f"{name} {kind}{'' if name == 'expires_at' else ' NOT NULL'}"
-        for name, kind in COLUMNS.items()
-    )
-
-
-def _require_total(found: int, total: int) -> None:
+def _require_total(connection: DuckDBPyConnection, question: str, total: int) -> None:
+    ((found,),) = _ask(connection, question)
     if found != total:
         raise IntegrityError(f"dataset: expected {total} rows, DuckDB has {found}")
 
@@ -195,8 +138,8 @@ def _require_found(connection: DuckDBPyConnection, total: int) -> None:
         LTMError: Its files would not be found at their destination.
     """
     connection.execute(f"USE {_METADATA}")
-    ((found,),) = _ask(connection, "SELECT coalesce(sum(record_count), 0) FROM ducklake_data_file")
-    _require_total(found, total)
+    counted = "SELECT coalesce(sum(record_count), 0) FROM ducklake_data_file"
+    _require_total(connection, counted, total)
     for table in ("ducklake_schema", "ducklake_table", "ducklake_data_file"):
         ((others,),) = _ask(connection, f"SELECT count(*) FROM {table} WHERE NOT path_is_relative")  # noqa: S608
         if others:

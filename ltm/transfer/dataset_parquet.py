@@ -16,13 +16,13 @@ from typing import Any, Self
 from ltm.entry import EntryRow
 from ltm.transfer.dataset_rows import DatasetPage, DatasetRow, arrow_schema, to_arrow
 
-MAX_OPEN_FILES = 32
+MAX_OPEN_FILES = 16
 
-WAITING_BYTES = 64 * 2**20
+WAITING_BYTES = 32 * 2**20
 """What the rows that wait may take in memory, all partitions together."""
 
 GROUP_ROWS = 100_000
-GROUP_BYTES = 16 * 2**20
+GROUP_BYTES = 8 * 2**20
 """What rows take in memory that are one row group; compressed they are smaller."""
 
 FILE_ROWS = 1_000_000
@@ -76,7 +76,8 @@ class _File:
     """One Parquet file under way."""
 
     def __init__(self, workspace: str, path: str) -> None:
-        import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it ships no types
+        import pyarrow as pa  # type: ignore[import-untyped]  # it ships no types
+        import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
         self.path = path
         self.rows = 0
@@ -84,7 +85,12 @@ class _File:
         os.makedirs(os.path.dirname(location), exist_ok=True)
         self._sink = open(location, "xb")  # noqa: SIM115 -- closed with the file
         try:
-            self._writer: Any = pq.ParquetWriter(self._sink, arrow_schema(), compression="zstd")
+            self._writer: Any = pq.ParquetWriter(
+                self._sink,
+                arrow_schema(),
+                compression="zstd",
+                memory_pool=pa.system_memory_pool(),
+            )
         except BaseException:
             self._sink.close()
             raise

@@ -19,14 +19,14 @@ from ltm.entry import EntryRow, Metadata
 from ltm.errors import IntegrityError, PayloadError, PayloadNotFoundError
 from ltm.transfer.source import PAGE_SIZE, pages, require_calls
 
-_SPOOLED_BYTES = 4 * 1024 * 1024
+_SPOOLED_BYTES = 1024 * 1024
 
 
 class Delivery:
     """Carries entries to one backend, whatever is newer there kept."""
 
     def __init__(self, backend: LTMBackend) -> None:
-        """Keep note, in a temporary file past 4 MiB, of what is carried.
+        """Keep note, in a temporary file past 1 MiB, of what is carried.
 
         Raises:
             ValidationError: *backend* is not one over a catalog and a payload store.

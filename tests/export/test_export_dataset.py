@@ -12,7 +12,7 @@ import pytest
 from dataset_place import READERS, VALUES, Place
 
 from ltm.testing.clock import FakeClock
-from ltm.transfer import DatasetReport, dataset_duckdb, export_dataset
+from ltm.transfer import DatasetReport, dataset_duckdb, duckdb_table, export_dataset
 
 
 def test_a_dataset_holds_every_entry_as_it_is(place: Place, dataset_format: str) -> None:
@@ -179,7 +179,8 @@ def test_the_rights_of_a_dataset_are_the_usual_ones(place: Place, dataset_format
 def test_values_larger_than_duckdb_may_use_are_exported(
     place: Place, dataset_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dataset_duckdb, "MEMORY_LIMIT", 64 * 2**20)
+    for module in (dataset_duckdb, duckdb_table):
+        monkeypatch.setattr(module, "MEMORY_LIMIT", 8 * 2**20)
     noise = os.urandom(500_000).hex()
     for number in range(100):
         place.memory.store(f"{number:03}", f"{number} {noise}")

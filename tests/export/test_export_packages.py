@@ -17,7 +17,7 @@ from ltm.transfer import export_dataset
     ("dataset_format", "package"),
     [
         ("parquet", "pyarrow"),
-        ("duckdb", "pyarrow"),
+        ("ducklake", "pyarrow"),
         ("duckdb", "duckdb"),
         ("ducklake", "duckdb"),
         ("ducklake", "duckdb_extension_ducklake"),
