@@ -204,6 +204,9 @@ class Database:
         """
         self._guard.require()
         connection = self.pool.acquire()
+        while self.pool.has_gone(connection):
+            self.pool.discard(connection)
+            connection = self.pool.acquire()
         try:
             result = work(Session(connection, self.dialect))
         except BaseException as error:

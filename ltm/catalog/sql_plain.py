@@ -63,8 +63,7 @@ _SEEN = "content_hash", "metadata", "expires_at", "created_at", "updated_at"
 
 def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
     """Write *put* by the statement that reads what is there and indexes, too."""
-    database, document = catalog.database, put.document
-    rows = index_rows(put.metadata) if put.metadata else []
+    database, statement = catalog.database, catalog.database.statements.write_plain
     bound: dict[str, Any] = {
         "gate": database.dialect.gate_number(catalog.gate),
         "id": put.id,
@@ -77,18 +76,19 @@ def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
         "expires_at": put.expires_at,
         "created_at": now,
         "updated_at": now,
-        "text": None if document is None else document.text,
-        "length": None if document is None else document.length,
-        "paths": [path for path, _ in rows],
-        "codes": [code for _, code in rows],
         **catalog.scope,
     }
+    if put.document is not None or put.metadata:
+        statement = database.statements.write_indexed
+        rows = index_rows(put.metadata)
+        bound["text"], bound["length"] = put.document or (None, None)
+        bound["paths"], bound["codes"] = [path for path, _ in rows], [code for _, code in rows]
 
     def write(session: Session) -> Row | None:
         bound["deadline"] = database.pool.deadline(session.connection)
         if bound["deadline"] is None:
             return None
-        return session.row(database.statements.write_plain, bound)
+        return session.row(statement, bound)
 
     try:
         answer = database.write_one(write)
@@ -97,7 +97,7 @@ def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
     if answer is None:
         return PlainWrite(None, catalog.read(put.key, now))
     is_written, *seen = answer
-    found = None if seen[0] is None else EntryRow._make(seen)
+    found = None if seen[0] is None else EntryRow(put.id, put.key, *seen)
     if is_written:
         return PlainWrite(_decide(put, found, now).outcome, found)
     return PlainWrite(None, found if found is not None and is_live(found, now) else None)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool, PoolProxiedConnection
 
 from ltm.errors import CatalogUnavailableError, ClosedError
-from ltm.sql.pools import DriverPool, has_news
+from ltm.sql.pools import DriverPool
 
 
 class EnginePool(DriverPool):
@@ -102,9 +102,7 @@ class EnginePool(DriverPool):
 
     def _is_alive(self, connection: PoolProxiedConnection) -> bool:
         """Return whether *connection* has not gone the way of one that was found broken."""
-        driver: Any = connection.driver_connection
-        is_old = connection.info.get("ltm_generation", 0) != self._generation
-        if is_old or has_news(driver.fileno()):
+        if connection.info.get("ltm_generation", 0) != self._generation:
             if not self._answers(connection):
                 return False
             connection.info["ltm_generation"] = self._generation

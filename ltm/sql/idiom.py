@@ -81,10 +81,10 @@ class Idiom(ABC):
         return self.insert(target, columns).on_conflict_do_nothing()
 
     @abstractmethod
-    def plain_write(self) -> Insert | Select[Any]:
+    def plain_write(self, *, indexes: bool) -> Insert | Select[Any]:
         """Write an entry in no need of a version, a deletion of a payload or a condition.
 
-        See :meth:`Statements.write_plain`.
+        See :meth:`Statements.write_plain`; with *indexes*, :meth:`Statements.write_indexed`.
         """
 
     @abstractmethod

@@ -101,7 +101,7 @@ class SQLiteIdiom(Idiom):
     def insert(self, target: Table, columns: Sequence[str]) -> sqlite.Insert:
         return sqlite.insert(target).values({name: bindparam(name) for name in columns})
 
-    def plain_write(self) -> Insert:
+    def plain_write(self, *, indexes: bool) -> Insert:  # noqa: ARG002 -- statements of their own
         # Where it is to be is read before: writers take turns, so a row that has not changed since
         # is the row that was read.
         given = {name: bindparam(name, type_=each.type) for name, each in ENTRIES.c.items()}
@@ -195,8 +195,8 @@ class PostgreSQLIdiom(Idiom):
         ]
         return postgresql.insert(target).from_select(list(columns), select(*values))
 
-    def plain_write(self) -> Select[Any]:
-        return build_plain_write()
+    def plain_write(self, *, indexes: bool) -> Select[Any]:
+        return build_plain_write(indexes=indexes)
 
     def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
         return value == any_(bindparam(name, type_=ARRAY(Text)))

@@ -41,6 +41,9 @@ from ltm.sql.clauses import (
 from ltm.sql.columns import UTCDateTime
 
 _XMIN: ColumnElement[Any] = literal_column("ltm_entries.xmin")
+_SEEN = ROW_COLUMNS[2:]
+"""Of the row that was there, all but what it is known by."""
+
 _SHARED = "tenant_id", "table_name", "updated_at"
 """What metadata rows repeat of their entry; words do so but for the last."""
 
@@ -48,15 +51,19 @@ _GIVEN = {name: bindparam(name, type_=each.type) for name, each in ENTRIES.c.ite
 _SETTING: ColumnElement[Any] = literal_column("'synchronous_commit'")
 
 
-def build_plain_write() -> Select[Any]:
+def build_plain_write(*, indexes: bool) -> Select[Any]:
     """Return the statement; see ``Statements.write_plain``."""
-    seen = select(*ENTRIES.c, _XMIN.label("xmin")).where(ENTRIES.c.id == _GIVEN["id"]).cte("seen")
-    written = _write_entry(_pass_gate(), seen)
+    there = ENTRIES.alias("e")
+    columns = [there.c[name] for name in _SEEN]
+    xmin: ColumnElement[Any] = literal_column("e.xmin")
+    seen = select(*columns, xmin.label("xmin")).where(there.c.id == _GIVEN["id"]).cte("seen")
+    written = _write_entry(_pass_gate(), seen, indexes=indexes)
+    indexing = (*_write_words(written), *_write_metadata(written)) if indexes else ()
     nothing = select(literal_column("1").label("one")).subquery("nothing")
     return (
-        select(exists(select(written.c.id)), *(seen.c[name] for name in ROW_COLUMNS))
+        select(exists(select(written.c.id)), *(seen.c[name] for name in _SEEN))
         .select_from(nothing.outerjoin(seen, true()))
-        .add_cte(seen, *_write_words(written), *_write_metadata(written))
+        .add_cte(seen, *indexing)
     )
 
 
@@ -82,7 +89,7 @@ def _pass_gate() -> CTE:
     )
 
 
-def _write_entry(counters: CTE, seen: CTE) -> CTE:
+def _write_entry(counters: CTE, seen: CTE, *, indexes: bool) -> CTE:
     values = _GIVEN | {"begin_seq": counters.c.snapshot_seq}
     # The server may get to see it long after whoever sent it was told that it has failed.
     in_time = func.clock_timestamp() < bindparam("deadline", type_=UTCDateTime)
@@ -101,10 +108,19 @@ def _write_entry(counters: CTE, seen: CTE) -> CTE:
                 is_plain(new, unseen=ENTRIES.c.begin_seq == new.begin_seq),
                 select(seen.c.xmin).scalar_subquery() == _XMIN,
                 in_time,
+                true() if indexes else _is_unindexed(),
             ),
         )
         .returning(*(ENTRIES.c[name] for name in ("id", *_SHARED)))
         .cte("written")
+    )
+
+
+def _is_unindexed() -> ColumnElement[bool]:
+    """Entries that have neither words nor metadata rows to be deleted."""
+    return and_(
+        ENTRIES.c.metadata == literal_column("'{}'"),
+        ~exists(select(SEARCH.c.entry_id).where(SEARCH.c.entry_id == ENTRIES.c.id)),
     )
 
 

@@ -55,6 +55,10 @@ class DriverPool(ABC):
         """
         return None
 
+    def has_gone(self, connection: Any) -> bool:  # noqa: ARG002 -- a file does not go
+        """Return whether *connection*, idle until now, turns out to be broken."""
+        return False
+
     def has_failed(self, connection: Any) -> bool:  # noqa: ARG002 -- most go on after an error
         """Return whether the transaction of *connection* can only be rolled back."""
         return False

@@ -204,6 +204,8 @@ class PostgresPool(DriverPool):
         self._idle: list[BoundedConnection] = []
         self._count = 0
         """How many connections are open, or being opened."""
+        self._waiting = 0
+        """How many threads may be waiting for one."""
         self._generation = 0
         self._peak = 0
         self._peak_since = time.monotonic()
@@ -220,13 +222,17 @@ class PostgresPool(DriverPool):
     def release(self, connection: BoundedConnection) -> None:
         if connection.process is not None:
             return  # a parent's, which is none of ours
-        connection.used_at = time.monotonic()
-        with self._changed:
-            if self._max and not self._closed and not self._is_surplus(connection.used_at):
-                self._idle.append(connection)
+        connection.used_at = now = time.monotonic()
+        if not self._max or self._closed or self._is_surplus(now):
+            self._close(connection)
+            return
+        self._idle.append(connection)
+        # Whoever begins to wait, or to close, from here on finds it.
+        if self._waiting or self._is_closed():
+            with self._changed:
                 self._changed.notify()
-                return
-        self._close(connection)
+            if self._is_closed():
+                self.close()
 
     def discard(self, connection: BoundedConnection) -> None:
         if connection.process is None:
@@ -267,10 +273,10 @@ class PostgresPool(DriverPool):
     def close(self) -> None:
         with self._changed:
             self._closed = True
-            idle, self._idle = self._idle, []
             self._changed.notify_all()
-        for connection in idle:
-            self._close(connection)
+        while self._idle:
+            with suppress(IndexError):  # another thread took the last one
+                self._close(self._idle.pop())
         if self._engine is not None:
             self._engine.dispose()
 
@@ -284,16 +290,27 @@ class PostgresPool(DriverPool):
 
     def _take(self) -> BoundedConnection | None:
         """Return an idle connection, or None if one is to be opened, which is counted already."""
-        with self._changed:
-            if self._max and not self._changed.wait_for(self._has_room, self._timeout):
-                message = f"all {self._max} connections were in use for {self._timeout:g} seconds"
-                raise CatalogUnavailableError(f"catalog {self.where}: {message}")
-            if self._closed:
-                raise ClosedError(f"catalog {self.where} is closed")
-            if self._idle:
+        if not self._closed:
+            # Without the lock, which is for whoever finds none.
+            with suppress(IndexError):
                 return self._idle.pop()
-            self._count += 1
-            return None
+        with self._changed:
+            self._waiting += 1
+            try:
+                if self._max and not self._changed.wait_for(self._has_room, self._timeout):
+                    message = f"all {self._max} connections were in use for {self._timeout:g} s"
+                    raise CatalogUnavailableError(f"catalog {self.where}: {message}")
+                if self._closed:
+                    raise ClosedError(f"catalog {self.where} is closed")
+                with suppress(IndexError):
+                    return self._idle.pop()
+                self._count += 1
+                return None
+            finally:
+                self._waiting -= 1
+
+    def _is_closed(self) -> bool:
+        return self._closed  # perhaps since it was asked before, by another thread
 
     def _has_room(self) -> bool:
         return bool(self._idle) or self._count < self._max or self._closed
@@ -328,8 +345,12 @@ class PostgresPool(DriverPool):
         now = time.monotonic()
         if now - connection.opened_at > self._recycle_seconds:
             return False
-        if now - connection.used_at < IDLE_SECONDS and not has_news(connection.fileno()):
-            return True
+        return now - connection.used_at < IDLE_SECONDS or self._answers(connection)
+
+    def has_gone(self, connection: BoundedConnection) -> bool:
+        return has_news(connection.fileno()) and not self._answers(connection)
+
+    def _answers(self, connection: BoundedConnection) -> bool:
         try:
             connection.execute("")
         except psycopg.Error:

@@ -238,11 +238,16 @@ class Statements(PayloadStatements, LeaseStatements):
     def write_plain(self) -> Insert | Select[Any]:
         """Write an entry that is not there, or over one that nobody but its readers needs.
 
-        On SQLite it is over the row whose columns are ``seen_...``, and nothing else is written. On
-        PostgreSQL it is over the row that the statement sees, its words and metadata rows are
-        written too, and the answer is that row after whether anything was written.
+        On SQLite it is over the row whose columns are ``seen_...``. On PostgreSQL it is over the
+        row that the statement sees, if that has neither words nor metadata, and the answer is that
+        row after whether anything was written.
         """
-        return self.idiom.plain_write()
+        return self.idiom.plain_write(indexes=False)
+
+    @CompiledOnce
+    def write_indexed(self) -> Insert | Select[Any]:
+        """The same with words and metadata rows, where one statement can do it all."""
+        return self.idiom.plain_write(indexes=True)
 
     @CompiledOnce
     def upsert_search(self) -> Insert:
