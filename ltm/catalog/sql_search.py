@@ -34,23 +34,26 @@ def find_ranked(
     """
     statements, dialect = database.search, database.dialect
     bounds: dict[str, dict[int, int]] = {}
-    expired: list[int] = []
-    expired_length = count = length = shortest = 0
+    count = length = shortest = longest = has_expired = 0
     terms = dialect.bind_list(question.terms)
-    for term, documents, frequencies, *sizes in session.rows(
+    for term, documents, frequencies, *collection in session.rows(
         statements.select_occurrences, {**scope, "terms": terms}
     ):
-        numbers = dialect.read_list(documents)
         if term is None:
-            expired = numbers
-            expired_length, count, length, shortest = (int(size or 0) for size in sizes)
-        elif frequencies is None:
+            count, length, shortest, longest, has_expired = (int(each or 0) for each in collection)
+            continue
+        numbers = dialect.read_list(documents)
+        if frequencies is None:
             bounds[term] = Counter(numbers)
         else:
             bounds[term] = dict(zip(numbers, dialect.read_list(frequencies), strict=True))
-    for found in bounds.values():
-        for document in expired:
-            found.pop(document, None)
+    if has_expired:
+        ((listed, expired_length),) = session.rows(statements.select_expired, scope)
+        expired = dialect.read_list(listed)
+        count, length = count - len(expired), length - int(expired_length)
+        for found in bounds.values():
+            for document in expired:
+                found.pop(document, None)
 
     def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
         bound, terms = {"documents": dialect.bind_list(documents)}, sorted(bounds)
@@ -60,9 +63,10 @@ def find_ranked(
     return rank_contenders(
         bounds,
         look_up,
-        document_count=count - len(expired),
-        total_length=length - expired_length,
+        document_count=count,
+        total_length=length,
         shortest=shortest,
+        longest=longest,
         allowed=_find_allowed(session, database, question, condition, scope),
         limit=limit,
     )

@@ -12,7 +12,7 @@ K1 = 0.9
 B = 0.4
 FIXED = K1 * (1 - B)
 
-FIRST_CONTENDERS = 64
+FIRST_CONTENDERS = 96
 """So many documents are looked up at first."""
 
 Posting = tuple[str, int, int]
@@ -75,6 +75,7 @@ def rank_contenders(
     document_count: int,
     total_length: int,
     shortest: int,
+    longest: int,
     allowed: AbstractSet[int] | None = None,
     limit: int,
     at_once: int = FIRST_CONTENDERS,
@@ -93,6 +94,7 @@ def rank_contenders(
         document_count: As for :func:`rank`.
         total_length: As for :func:`rank`.
         shortest: No entry is shorter.
+        longest: No entry is longer.
         allowed: The documents that may be returned; None allows all.
         limit: At most this many hits.
         at_once: So many documents are looked up at first, then twice as many, and so on.
@@ -100,7 +102,7 @@ def rank_contenders(
     per_token = _weigh_token(document_count, total_length)
     terms: list[tuple[float, Mapping[int, int], dict[int, float]]] = []
     any_term: set[int] = set()
-    several: set[int] = set()
+    several: AbstractSet[int] = set()
     for _, found in sorted(bounds.items()):
         idf = _weigh_term(len(found), document_count)
         gains = {
@@ -110,36 +112,34 @@ def rank_contenders(
         terms.append((idf, found, gains))
         several |= any_term & found.keys()
         any_term |= found.keys()
-    best: list[tuple[float, str]] = []
-
-    def look_at(contenders: Mapping[int, float]) -> None:
-        """Take in those of *contenders* whose negated bound is not above the worst of the best."""
-        nonlocal best
-        order = sorted(contenders, key=contenders.__getitem__)
-        start, count = 0, max(at_once, limit)
-        while start < len(order) and (len(best) < limit or contenders[order[start]] <= best[-1][0]):
-            for entry_id, length, frequencies in look_up(order[start : start + count]):
-                score = 0.0
-                for (idf, _, _), frequency in zip(terms, frequencies, strict=True):
-                    score += idf * frequency / (frequency + FIXED + per_token * length)
-                best.append((-score, entry_id))
-            best = heapq.nsmallest(limit, best)
-            start, count = start + count, 2 * count
-
-    # Documents with several terms first: after them most others need not even be put in order.
-    negated = dict.fromkeys(several if allowed is None else several & allowed, 0.0)
-    for _, found, gains in terms:
-        for document in found.keys() & negated.keys():
-            negated[document] -= gains[found[document]]
-    look_at(negated)
-    worst = best[-1][0] if len(best) == limit else 0.0
-    negated = {}
+    # Of documents with several terms the least that they may score, too: mostly that is more than
+    # others can, which then need not even be put in order. All scores are negated, for the order.
+    most = dict.fromkeys(several if allowed is None else several & allowed, 0.0)
+    least = dict(most)
+    for idf, found, gains in terms:
+        gain = idf / (1 + FIXED + per_token * longest)
+        for document in found.keys() & most.keys():
+            most[document] -= gains[found[document]]
+            least[document] -= gain
+    worst = heapq.nsmallest(limit, least.values())[-1] if len(least) >= limit else 0.0
     for _, found, gains in terms:
         if -max(gains.values(), default=0.0) <= worst:
             single = found.keys() - several
             for document in single if allowed is None else single & allowed:
-                negated[document] = -gains[found[document]]
-    look_at(negated)
+                most[document] = -gains[found[document]]
+    contenders = sorted(
+        (document for document in most if most[document] <= worst), key=most.__getitem__
+    )
+    best: list[tuple[float, str]] = []
+    start, count = 0, max(at_once, limit)
+    while start < len(contenders) and (len(best) < limit or most[contenders[start]] <= best[-1][0]):
+        for entry_id, length, frequencies in look_up(contenders[start : start + count]):
+            score = 0.0
+            for (idf, _, _), frequency in zip(terms, frequencies, strict=True):
+                score += idf * frequency / (frequency + FIXED + per_token * length)
+            best.append((-score, entry_id))
+        best = heapq.nsmallest(limit, best)
+        start, count = start + count, 2 * count
     return [Hit(entry_id, -score) for score, entry_id in best]
 
 

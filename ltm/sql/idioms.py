@@ -229,7 +229,10 @@ class PostgreSQLIdiom(Idiom):
         return collate(found.scalar_subquery(), "C")
 
     def occurrences(self) -> Select[Any]:
-        asked = func.unnest(bindparam("terms", type_=ARRAY(Text)))
+        # From a query of its own, so that a plan costs the same whether the terms are known or not:
+        # else PostgreSQL would plan the prepared statement each time.
+        given = select(bindparam("terms", type_=ARRAY(Text))).scalar_subquery()
+        asked = func.unnest(given)
         term = asked.table_valued("term", name="asked").render_derived().c.term
         found = (
             select(

@@ -12,14 +12,16 @@ from sqlalchemy import (
     ARRAY,
     ColumnElement,
     FromClause,
+    Integer,
     Select,
     String,
     any_,
+    bindparam,
     cast,
     func,
     null,
     select,
-    true,
+    type_coerce,
     union_all,
 )
 
@@ -90,36 +92,41 @@ class SearchStatements:
         """Where ``terms`` occur, and in what collection, in one round trip.
 
         For each term, documents and how often it may occur in them, as of
-        :meth:`~ltm.sql.idiom.Idiom.occurrences`; then four times NULL. And a row without a term:
-        the documents whose entry has expired, NULL, and their length in all; how many documents
-        there are, their length in all, and the length of the shortest one.
+        :meth:`~ltm.sql.idiom.Idiom.occurrences`; then five times NULL. And one row that begins with
+        three times NULL: how many documents there are, their length in all, of the shortest one and
+        of the longest one, and whether entries have expired, whose documents are counted, too.
         """
-        length = func.coalesce(func.sum(SEARCH.c.length), 0).label("length")
-        shortest = select(func.min(SEARCH.c.length)).where(in_scope(SEARCH)).scalar_subquery()
-        documents = select(func.count().label("count"), length).where(in_scope(SEARCH))
+        # Not EXISTS: where PostgreSQL does not know ``now`` it expects to meet one by walking.
+        first = select(func.min(ENTRIES.c.expires_at)).where(
+            in_scope(ENTRIES), ENTRIES.c.expires_at.is_not(None)
+        )
+        collection = select(
+            *(null(), null(), null(), func.count(), func.coalesce(func.sum(SEARCH.c.length), 0)),
+            *(
+                select(extreme(SEARCH.c.length)).where(in_scope(SEARCH)).scalar_subquery()
+                for extreme in (func.min, func.max)
+            ),
+            type_coerce(first.scalar_subquery() <= bindparam("now"), Integer),
+        ).where(in_scope(SEARCH))
+        nothing = (null().label(f"nothing_{number}") for number in range(5))
+        return union_all(collection, self.idiom.occurrences().add_columns(*nothing))
+
+    @CompiledOnce
+    def select_expired(self) -> Select[Any]:
+        """The documents of entries that have expired, and their length in all."""
         words: FromClause = SEARCH
         if self.idiom.counts_first:
-            # With OFFSET the planner has no other way than a look-up for each expired entry, which
-            # are few: where it does not know ``now`` it expects them to be a third of all.
+            # With OFFSET the planner has no other way than a look-up for each expired entry: where
+            # it does not know ``now`` it expects a third of all, and would read all documents.
             of_entry = select(*SEARCH.c).where(SEARCH.c.entry_id == ENTRIES.c.id)
             words = of_entry.offset(0).lateral("words")
-        expired = (
-            select(
-                self.idiom.listed(words.c.document_id).label("listed"),
-                func.coalesce(func.sum(words.c.length), 0).label("length"),
-            )
+        length = func.coalesce(func.sum(words.c.length), 0)
+        return (
+            select(self.idiom.listed(words.c.document_id), length)
             .select_from(ENTRIES)
             .join(words, words.c.entry_id == ENTRIES.c.id)
             .where(in_scope(ENTRIES), has_expired())
-            .subquery("expired")
         )
-        found = documents.subquery("documents")
-        collection = select(
-            *(null(), expired.c.listed, null()),
-            *(expired.c.length, found.c.count, found.c.length, shortest),
-        ).join_from(found, expired, true())
-        nothing = (null().label(f"nothing_{number}") for number in range(4))
-        return union_all(collection, self.idiom.occurrences().add_columns(*nothing))
 
     @CompiledOnce
     def select_documents(self) -> Select[Any]:

@@ -117,6 +117,7 @@ def test_looking_up_contenders_only_changes_no_bit(
         document_count=count,
         total_length=total,
         shortest=min((length for length, _ in entries.values()), default=0),
+        longest=max((length for length, _ in entries.values()), default=0),
         allowed=None if allowed is None else frozenset(map(int, allowed)),
         limit=limit,
         at_once=2,
@@ -140,7 +141,7 @@ def test_what_cannot_be_among_the_best_is_not_looked_up() -> None:
             yield f"{document:04d}", 10, [1, int(document % 50 == 0)]
 
     hits = rank_contenders(
-        bounds, look_up, document_count=1000, total_length=10_000, shortest=10, limit=10
+        bounds, look_up, document_count=1000, total_length=10_000, shortest=10, longest=10, limit=10
     )
     assert [hit.entry_id for hit in hits] == [f"{n:04d}" for n in range(0, 500, 50)]
     assert sorted(asked) == list(range(0, 1000, 50))
