@@ -147,6 +147,36 @@ def test_what_cannot_be_among_the_best_is_not_looked_up() -> None:
     assert sorted(asked) == list(range(0, 1000, 50))
 
 
+def test_equal_scores_are_ordered_by_id_whatever_the_order_of_documents() -> None:
+    hits = rank_contenders(
+        {"t": dict.fromkeys(range(100), 1)},
+        lambda documents: [(f"{99 - document:02d}", 5, [1]) for document in documents],
+        document_count=100,
+        total_length=500,
+        shortest=5,
+        longest=5,
+        limit=3,
+        at_once=2,
+    )
+    assert [hit.entry_id for hit in hits] == ["00", "01", "02"]
+
+
+def test_a_long_entry_with_all_terms_may_come_after_a_short_one_with_one() -> None:
+    postings = {"tea": [("long", 100, 1), ("short", 2, 9)], "milk": [("long", 100, 1)]}
+    found = {0: ("long", 100, [1, 1]), 1: ("short", 2, [0, 9])}
+    hits = rank_contenders(
+        {"tea": {0: 1, 1: 9}, "milk": {0: 1}},
+        lambda documents: [found[document] for document in documents],
+        document_count=10,
+        total_length=130,
+        shortest=2,
+        longest=100,
+        limit=1,
+    )
+    assert [hit.entry_id for hit in hits] == ["short"]
+    assert hits == rank(postings, document_count=10, total_length=130, limit=1)
+
+
 def test_equal_scores_are_ordered_by_id() -> None:
     postings = {"t": [(entry_id, 3, 1) for entry_id in "dbca"]}
     for limit in (None, 3):
