@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ltm.catalog.database import Database, in_chunks
 from ltm.entry import EntryRow
 from ltm.search.analysis import Question
 from ltm.search.filters import Filter, matches
-from ltm.search.ranking import Hit, Posting, rank
+from ltm.search.ranking import Hit, rank_contenders
 from ltm.sql.execution import Session
 
 
@@ -31,18 +32,41 @@ def find_ranked(
         condition: What the metadata must fulfil, or None.
         scope: The parameters ``tenant``, ``table`` and ``now``.
     """
-    statements, terms = database.search, database.dialect.bind_list(question.terms)
-    count, length = session.rows(statements.select_collection_size, scope)[0]
-    expired, expired_length = session.rows(statements.select_expired_size, scope)[0]
-    postings: dict[str, list[Posting]] = {term: [] for term in question.terms}
-    for term, entry_id, words, frequency in session.rows(
-        statements.select_postings, {**scope, "terms": terms}
+    statements, dialect = database.search, database.dialect
+    bounds: dict[str, dict[int, int]] = {}
+    count = length = shortest = longest = has_expired = 0
+    terms = dialect.bind_list(question.terms)
+    for term, documents, frequencies, *collection in session.rows(
+        statements.select_occurrences, {**scope, "terms": terms}
     ):
-        postings[term].append((entry_id, words, frequency))
-    return rank(
-        postings,
-        document_count=count - expired,
-        total_length=int(length) - int(expired_length),
+        if term is None:
+            count, length, shortest, longest, has_expired = (int(each or 0) for each in collection)
+            continue
+        numbers = dialect.read_list(documents)
+        if frequencies is None:
+            bounds[term] = Counter(numbers)
+        else:
+            bounds[term] = dict(zip(numbers, dialect.read_list(frequencies), strict=True))
+    if has_expired:
+        ((listed, expired_length),) = session.rows(statements.select_expired, scope)
+        expired = dialect.read_list(listed)
+        count, length = count - len(expired), length - int(expired_length)
+        for found in bounds.values():
+            for document in expired:
+                found.pop(document, None)
+
+    def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
+        bound, terms = {"documents": dialect.bind_list(documents)}, sorted(bounds)
+        for entry_id, words, text in session.rows(statements.select_documents, bound):
+            yield entry_id, words, [*map(text.split(" ").count, terms)]
+
+    return rank_contenders(
+        bounds,
+        look_up,
+        document_count=count,
+        total_length=length,
+        shortest=shortest,
+        longest=longest,
         allowed=_find_allowed(session, database, question, condition, scope),
         limit=limit,
     )
@@ -54,8 +78,8 @@ def _find_allowed(
     question: Question,
     condition: Filter | None,
     scope: Mapping[str, Any],
-) -> set[str] | None:
-    """Return the ids that phrases, exclusions and the filter let through; None for all."""
+) -> set[int] | None:
+    """Return the documents that phrases, exclusions and the filter let through; None for all."""
     if condition is None and not question.phrases and not question.excluded:
         return None
     dialect = database.dialect
@@ -73,12 +97,13 @@ def _find_allowed(
     parameters["candidates"] = dialect.bind_words(words, every=False)
     parameters["phrases"] = dialect.bind_words(question.phrases, every=True)
     parameters["exclusions"] = dialect.bind_words(question.excluded, every=False)
-    ids = [entry_id for (entry_id,) in session.rows(statement, parameters)]
+    found = session.rows(statement, parameters)
     if condition is None or condition.is_exact:
-        return set(ids)
-    allowed: set[str] = set()
-    for chunk in in_chunks(ids):
+        return {document for document, _ in found}
+    documents = {entry_id: document for document, entry_id in found}
+    allowed: set[int] = set()
+    for chunk in in_chunks([*documents]):
         bound = {**scope, "ids": dialect.bind_list(chunk)}
         rows = map(EntryRow._make, session.rows(database.statements.select_entries, bound))
-        allowed.update(row.id for row in rows if matches(condition, row.metadata))
+        allowed.update(documents[row.id] for row in rows if matches(condition, row.metadata))
     return allowed

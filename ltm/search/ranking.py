@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from math import log
 from typing import NamedTuple
 
 K1 = 0.9
 B = 0.4
+FIXED = K1 * (1 - B)
+
+FIRST_CONTENDERS = 96
+"""So many documents are looked up at first."""
 
 Posting = tuple[str, int, int]
 """Entry id, length of the entry in tokens, how often the term occurs in it."""
@@ -48,19 +53,102 @@ def rank(
         allowed: The ids that may be returned; None allows all.
         limit: At most this many hits; None for all.
     """
-    average_length = total_length / document_count if total_length > 0 < document_count else 1.0
-    fixed = K1 * (1 - B)
-    per_token = K1 * B / average_length
+    per_token = _weigh_token(document_count, total_length)
     # Negated, so that ascending pairs of score and id are the order to return.
     negated: dict[str, float] = {}
     for term in sorted(postings):
         found = postings[term]
-        count = len(found)
-        idf = log(1 + (max(document_count, count) - count + 0.5) / (count + 0.5))
+        idf = _weigh_term(len(found), document_count)
         for entry_id, length, frequency in found:
             if allowed is None or entry_id in allowed:
-                gain = idf * frequency / (frequency + fixed + per_token * length)
+                gain = idf * frequency / (frequency + FIXED + per_token * length)
                 negated[entry_id] = negated.get(entry_id, 0.0) - gain
     pairs = zip(negated.values(), negated, strict=True)
     best = sorted(pairs) if limit is None else heapq.nsmallest(limit, pairs)
     return [Hit(entry_id, -score) for score, entry_id in best]
+
+
+def rank_contenders(
+    bounds: Mapping[str, Mapping[int, int]],
+    look_up: Callable[[Sequence[int]], Iterable[tuple[str, int, Sequence[int]]]],
+    *,
+    document_count: int,
+    total_length: int,
+    shortest: int,
+    longest: int,
+    allowed: AbstractSet[int] | None = None,
+    limit: int,
+    at_once: int = FIRST_CONTENDERS,
+) -> list[Hit]:
+    """Return what :func:`rank` would, having looked up only what may be among the best.
+
+    No entry scores higher than it would if it were as short as the shortest one and its words
+    occurred as often as they may: rounding keeps order, so that holds to the last bit. Documents
+    are looked up in the order of this score until *limit* entries have been found above it.
+
+    Args:
+        bounds: For each term the documents of all live entries that contain it, and how often it
+            may occur in them.
+        look_up: Returns, of documents, entry id, length, and how often each term occurs, in the
+            order of the terms.
+        document_count: As for :func:`rank`.
+        total_length: As for :func:`rank`.
+        shortest: No entry is shorter.
+        longest: No entry is longer.
+        allowed: The documents that may be returned; None allows all.
+        limit: At most this many hits.
+        at_once: So many documents are looked up at first, then twice as many, and so on.
+    """
+    per_token = _weigh_token(document_count, total_length)
+    terms: list[tuple[float, Mapping[int, int], dict[int, float]]] = []
+    any_term: set[int] = set()
+    several: AbstractSet[int] = set()
+    for _, found in sorted(bounds.items()):
+        idf = _weigh_term(len(found), document_count)
+        gains = {
+            frequency: idf * frequency / (frequency + FIXED + per_token * shortest)
+            for frequency in set(found.values())
+        }
+        terms.append((idf, found, gains))
+        several |= any_term & found.keys()
+        any_term |= found.keys()
+    # Of documents with several terms the least that they may score, too: mostly that is more than
+    # others can, which then need not even be put in order. All scores are negated, for the order.
+    most = dict.fromkeys(several if allowed is None else several & allowed, 0.0)
+    least = dict(most)
+    for idf, found, gains in terms:
+        gain = idf / (1 + FIXED + per_token * longest)
+        for document in found.keys() & most.keys():
+            most[document] -= gains[found[document]]
+            least[document] -= gain
+    worst = heapq.nsmallest(limit, least.values())[-1] if len(least) >= limit else 0.0
+    for _, found, gains in terms:
+        if -max(gains.values(), default=0.0) <= worst:
+            single = found.keys() - several
+            for document in single if allowed is None else single & allowed:
+                most[document] = -gains[found[document]]
+    contenders = sorted(
+        (document for document in most if most[document] <= worst), key=most.__getitem__
+    )
+    best: list[tuple[float, str]] = []
+    start, count = 0, max(at_once, limit)
+    while start < len(contenders) and (len(best) < limit or most[contenders[start]] <= best[-1][0]):
+        for entry_id, length, frequencies in look_up(contenders[start : start + count]):
+            score = 0.0
+            for (idf, _, _), frequency in zip(terms, frequencies, strict=True):
+                score += idf * frequency / (frequency + FIXED + per_token * length)
+            best.append((-score, entry_id))
+        best = heapq.nsmallest(limit, best)
+        start, count = start + count, 2 * count
+    return [Hit(entry_id, -score) for score, entry_id in best]
+
+
+def _weigh_token(document_count: int, total_length: int) -> float:
+    """Return what a token of an entry's length adds to the divisor."""
+    average_length = total_length / document_count if total_length > 0 < document_count else 1.0
+    return K1 * B / average_length
+
+
+def _weigh_term(count: int, document_count: int) -> float:
+    """Return the idf of a term that is in *count* entries."""
+    return log(1 + (max(document_count, count) - count + 0.5) / (count + 0.5))

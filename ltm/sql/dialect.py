@@ -65,8 +65,12 @@ class SQLDialect(ABC):
         """Return the parameters with which an INSERT is run to write all of *rows*."""
 
     @abstractmethod
-    def bind_list(self, values: Sequence[str]) -> Any:
+    def bind_list(self, values: Sequence[Any]) -> Any:
         """Return the one parameter that *values* are bound as."""
+
+    @abstractmethod
+    def read_list(self, listed: Any) -> list[int]:
+        """Return the numbers in what a statement has listed."""
 
     @abstractmethod
     def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:

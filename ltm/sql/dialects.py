@@ -66,8 +66,12 @@ class SQLiteDialect(SQLDialect):
     def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         return rows
 
-    def bind_list(self, values: Sequence[str]) -> str:
+    def bind_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values)
+
+    def read_list(self, listed: str) -> list[int]:
+        numbers: list[int] = json.loads(listed)
+        return numbers
 
     def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:
         phrases = [f'"{" ".join(words)}"' for words in sequences]
@@ -123,8 +127,11 @@ class PostgreSQLDialect(SQLDialect):
             return []
         return [{"rows": spell_out(json.dumps(rows, default=datetime.isoformat))}]
 
-    def bind_list(self, values: Sequence[str]) -> list[str]:
+    def bind_list(self, values: Sequence[Any]) -> list[Any]:
         return list(values)
+
+    def read_list(self, listed: list[int] | None) -> list[int]:
+        return [] if listed is None else listed
 
     def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:  # noqa: ARG002 -- see holds_words
         return "\n".join(" ".join(words) for words in sequences)

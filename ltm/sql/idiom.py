@@ -88,8 +88,8 @@ class Idiom(ABC):
         """
 
     @abstractmethod
-    def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        """Return whether *value* is in the list bound as one parameter *name*."""
+    def is_among(self, value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        """Return whether a text or number is in the list bound as one parameter *name*."""
 
     @abstractmethod
     def items(self, name: str) -> ColumnElement[str]:
@@ -106,8 +106,16 @@ class Idiom(ABC):
         """Return the first value of an indexed *column*, byte by byte, from *lower* on, or NULL."""
 
     @abstractmethod
-    def postings(self) -> Select[Any]:
-        """Select term, entry id, length and frequency of the words ``terms`` in live entries."""
+    def occurrences(self) -> Select[Any]:
+        """Select each of ``terms``, the documents of the table with it, and how often it may occur.
+
+        Both are lists as of :meth:`listed`, in one order. Where the second one is NULL, documents
+        are listed once for every occurrence. Documents of expired entries are among them.
+        """
+
+    @abstractmethod
+    def listed(self, numbers: ColumnElement[int]) -> ColumnElement[Any]:
+        """Aggregate *numbers* to what ``SQLDialect.read_list`` reads."""
 
     @abstractmethod
     def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:

@@ -19,12 +19,14 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
     cast,
     collate,
     column,
     exists,
     func,
     literal_column,
+    null,
     select,
     table,
     true,
@@ -33,15 +35,14 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.dialects.postgresql import psycopg
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.expression import UnaryExpression
-from sqlalchemy.sql.operators import custom_op
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.sql.operators import custom_op, truediv
+from sqlalchemy.types import NullType, TypeEngine
 
 from ltm.sql.clauses import (
     ENTRIES,
     REPLACED,
     SEARCH,
     TABLES,
-    has_expired,
     in_scope,
     is_plain,
     newest_snapshot,
@@ -58,6 +59,9 @@ _WORDS = table(
 _VECTOR: ColumnElement[Any] = literal_column("ltm_entry_search.words")
 _TSQUERY = postgresql.TSQUERY()
 _SIMPLE: ColumnElement[Any] = literal_column("'simple'::regconfig")
+
+FEW_REPEATED = 4
+"""Up to so many words a text is short of distinct ones, how often each occurs is not asked."""
 
 _RECORD_TYPES: dict[type, TypeEngine[Any]] = {
     BigInteger: BigInteger(),
@@ -124,7 +128,7 @@ class SQLiteIdiom(Idiom):
             ),
         )
 
-    def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    def is_among(self, value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return value.in_(select(self.items(name)))
 
     def items(self, name: str) -> ColumnElement[str]:
@@ -139,22 +143,28 @@ class SQLiteIdiom(Idiom):
     ) -> ColumnElement[str]:
         return select(column).where(column >= lower).order_by(column).limit(1).scalar_subquery()
 
-    def postings(self) -> Select[Any]:
-        # From the index alone: the texts stay unread. Lengths are beside the words of a document.
-        expired = select(ENTRIES.c.id).where(in_scope(ENTRIES), has_expired())
-        return (
-            select(
-                _WORDS.c.term,
-                SEARCH.c.entry_id,
-                SEARCH.c.length,
-                func.count().label("frequency"),
-            )
-            .select_from(_WORDS)
-            .join(SEARCH, SEARCH.c.document_id == _WORDS.c.doc)
-            .where(self.is_among(_WORDS.c.term, "terms"))
-            .where(in_scope(SEARCH), SEARCH.c.entry_id.not_in(expired))
-            .group_by(_WORDS.c.term, _WORDS.c.doc)
+    def occurrences(self) -> Select[Any]:
+        # From the index alone, which has a row for each occurrence: the texts stay unread.
+        asked = func.json_each(bindparam("terms", type_=String)).table_valued("value")
+        tenant, table = SEARCH.c.tenant_id, SEARCH.c.table_name
+        ours = tenant == bindparam("tenant")
+        # Words of other tables and tenants are in the same index. Whether there are any is four
+        # look-ups, each at an end of a range; then the table's own documents are listed once.
+        others = (
+            *(tenant < bindparam("tenant"), tenant > bindparam("tenant")),
+            *(ours & (table < bindparam("table")), ours & (table > bindparam("table"))),
         )
+        is_alone = and_(*(~select(SEARCH.c.length).where(each).exists() for each in others))
+        is_ours = _WORDS.c.doc.in_(select(SEARCH.c.document_id).where(in_scope(SEARCH)))
+        documents = (
+            select(self.listed(_WORDS.c.doc))
+            .where(_WORDS.c.term == asked.c.value, is_alone | is_ours)
+            .scalar_subquery()
+        )
+        return select(asked.c.value, documents, null())
+
+    def listed(self, numbers: ColumnElement[int]) -> ColumnElement[Any]:
+        return func.json_group_array(numbers)
 
     def holds_words(self, name: str, *, every: bool) -> ColumnElement[bool]:  # noqa: ARG002 -- see bind_words
         match = literal_column("ltm_entry_fts", String).op("MATCH")(bindparam(name, type_=String))
@@ -198,8 +208,9 @@ class PostgreSQLIdiom(Idiom):
     def plain_write(self, *, indexes: bool) -> Select[Any]:
         return build_plain_write(indexes=indexes)
 
-    def is_among(self, value: ColumnElement[str], name: str) -> ColumnElement[bool]:
-        return value == any_(bindparam(name, type_=ARRAY(Text)))
+    def is_among(self, value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
+        kind = BigInteger() if isinstance(value.type, BigInteger) else Text()
+        return value == any_(bindparam(name, type_=ARRAY(kind)))
 
     def items(self, name: str) -> ColumnElement[str]:
         listed = func.unnest(bindparam(name, type_=ARRAY(Text)))
@@ -217,30 +228,24 @@ class PostgreSQLIdiom(Idiom):
         found = select(column).where(is_from).order_by(ascending).limit(1)
         return collate(found.scalar_subquery(), "C")
 
-    def postings(self) -> Select[Any]:
-        terms = bindparam("terms", type_=ARRAY(Text))
-        # Counted in the text: a tsvector keeps no more than 255 positions of a word. A document is
-        # read once, whatever the number of terms.
-        all_words = func.unnest(func.string_to_array(SEARCH.c.text, " "))
-        word = all_words.table_valued("term", name="word").render_derived().c.term
-        counted = (
-            select(word, func.count().label("frequency"))
-            .where(word == any_(terms))
-            .group_by(word)
-            .lateral("counted")
+    def occurrences(self) -> Select[Any]:
+        # From a query of its own, so that a plan costs the same whether the terms are known or not:
+        # else PostgreSQL would plan the prepared statement each time.
+        given = select(bindparam("terms", type_=ARRAY(Text))).scalar_subquery()
+        asked = func.unnest(given)
+        term = asked.table_valued("term", name="asked").render_derived().c.term
+        found = (
+            select(
+                self.listed(SEARCH.c.document_id).label("documents"),
+                self.listed(_bound_frequency(term)).label("bounds"),
+            )
+            .where(_VECTOR.op("@@")(cast(term, _TSQUERY)), in_scope(SEARCH))
+            .lateral("found")
         )
-        # Not IN: where those that have expired are too many for the memory of a hash table, it
-        # would read all of them for every document.
-        expired = exists().where(
-            in_scope(ENTRIES), has_expired(), ENTRIES.c.id == SEARCH.c.entry_id
-        )
-        return (
-            select(counted.c.term, SEARCH.c.entry_id, SEARCH.c.length, counted.c.frequency)
-            .select_from(SEARCH)
-            .join(counted, true())
-            .where(_VECTOR.op("@@")(cast(func.array_to_string(terms, " | "), _TSQUERY)))
-            .where(in_scope(SEARCH), ~expired)
-        )
+        return select(term, found.c.documents, found.c.bounds).join(found, true())
+
+    def listed(self, numbers: ColumnElement[int]) -> ColumnElement[Any]:
+        return func.array_agg(numbers, type_=NullType())  # which the driver reads
 
     def holds_any(self, name: str) -> ColumnElement[bool]:
         return _VECTOR.op("@@")(_any_of(bindparam(name, type_=Text)))
@@ -265,6 +270,19 @@ class PostgreSQLIdiom(Idiom):
         # PostgreSQL sorts the whole of a branch that is not told where it may stop.
         ends = [each.order_by(each.selected_columns[column]).limit(LIMIT) for each in branches]
         return super().first_of(ends, column) if len(ends) > 1 else ends[0]
+
+
+def _bound_frequency(term: ColumnElement[str]) -> ColumnElement[int]:
+    """Return how often *term* may occur in a search row that has it.
+
+    Not by its positions in the tsvector, which are 255 at most. A short text has few words more
+    than once, whose number the vector tells; a long text is searched, also within words.
+    """
+    text = SEARCH.c.text
+    repeated = SEARCH.c.length - func.length(_VECTOR)
+    found = func.octet_length(text) - func.octet_length(func.replace(text, term, ""))
+    within = found.self_group(truediv).op("/", return_type=Integer())(func.octet_length(term))
+    return case((repeated < FEW_REPEATED, repeated + 1), else_=within)
 
 
 def _any_of(lines: ColumnElement[str]) -> ColumnElement[Any]:

@@ -11,12 +11,17 @@ from typing import Any, NamedTuple
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
+    FromClause,
+    Integer,
     Select,
     String,
     any_,
+    bindparam,
     cast,
     func,
+    null,
     select,
+    type_coerce,
     union_all,
 )
 
@@ -83,31 +88,56 @@ class SearchStatements:
         self._shaped = ShapedStatements(idiom, schema)
 
     @CompiledOnce
-    def select_collection_size(self) -> Select[Any]:
-        """How many documents the table has, and their words in all, expired ones included."""
-        return select(func.count(), func.coalesce(func.sum(SEARCH.c.length), 0)).where(
-            in_scope(SEARCH)
+    def select_occurrences(self) -> Rows:
+        """Where ``terms`` occur, and in what collection, in one round trip.
+
+        For each term, documents and how often it may occur in them, as of
+        :meth:`~ltm.sql.idiom.Idiom.occurrences`; then five times NULL. And one row that begins with
+        three times NULL: how many documents there are, their length in all, of the shortest one and
+        of the longest one, and whether entries have expired, whose documents are counted, too.
+        """
+        # Not EXISTS: where PostgreSQL does not know ``now`` it expects to meet one by walking.
+        first = select(func.min(ENTRIES.c.expires_at)).where(
+            in_scope(ENTRIES), ENTRIES.c.expires_at.is_not(None)
         )
+        collection = select(
+            *(null(), null(), null(), func.count(), func.coalesce(func.sum(SEARCH.c.length), 0)),
+            *(
+                select(extreme(SEARCH.c.length)).where(in_scope(SEARCH)).scalar_subquery()
+                for extreme in (func.min, func.max)
+            ),
+            type_coerce(first.scalar_subquery() <= bindparam("now"), Integer),
+        ).where(in_scope(SEARCH))
+        nothing = (null().label(f"nothing_{number}") for number in range(5))
+        return union_all(collection, self.idiom.occurrences().add_columns(*nothing))
 
     @CompiledOnce
-    def select_expired_size(self) -> Select[Any]:
-        """The same for those documents whose entry has expired."""
+    def select_expired(self) -> Select[Any]:
+        """The documents of entries that have expired, and their length in all."""
+        words: FromClause = SEARCH
+        if self.idiom.counts_first:
+            # With OFFSET the planner has no other way than a look-up for each expired entry: where
+            # it does not know ``now`` it expects a third of all, and would read all documents.
+            of_entry = select(*SEARCH.c).where(SEARCH.c.entry_id == ENTRIES.c.id)
+            words = of_entry.offset(0).lateral("words")
+        length = func.coalesce(func.sum(words.c.length), 0)
         return (
-            select(func.count(), func.coalesce(func.sum(SEARCH.c.length), 0))
+            select(self.idiom.listed(words.c.document_id), length)
             .select_from(ENTRIES)
-            .join(SEARCH, SEARCH.c.entry_id == ENTRIES.c.id)
+            .join(words, words.c.entry_id == ENTRIES.c.id)
             .where(in_scope(ENTRIES), has_expired())
         )
 
     @CompiledOnce
-    def select_postings(self) -> Select[Any]:
-        """Term, entry id, length and frequency of the words ``terms`` in live entries."""
-        return self.idiom.postings()
+    def select_documents(self) -> Select[Any]:
+        """Entry id, length and text of ``documents``, in no order."""
+        columns = SEARCH.c.entry_id, SEARCH.c.length, SEARCH.c.text
+        return select(*columns).where(self.idiom.is_among(SEARCH.c.document_id, "documents"))
 
     def select_allowed(
         self, condition: FilterCondition | None, *, phrases: bool, exclusions: bool
     ) -> Statement:
-        """Ids of live entries that hold every one of ``phrases`` and none of ``exclusions``.
+        """Document and id of live entries with all of ``phrases`` and none of ``exclusions``.
 
         Only of those that hold any of the words ``candidates``, among which those of the phrases
         are: whatever a filter lets through besides is of no use.
@@ -115,7 +145,7 @@ class SearchStatements:
 
         def build() -> Rows:
             statement = (
-                select(ENTRIES.c.id)
+                select(SEARCH.c.document_id, ENTRIES.c.id)
                 .select_from(SEARCH)
                 .join(ENTRIES, ENTRIES.c.id == SEARCH.c.entry_id)
                 .where(in_scope(SEARCH), is_live())

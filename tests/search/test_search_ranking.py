@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Iterator, Sequence
 from math import isclose, isfinite, log
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ltm.search.ranking import Hit, Posting, rank
+from ltm.search.ranking import Hit, Posting, rank, rank_contenders
 
 
 def test_a_hand_computed_example_comes_out() -> None:
@@ -77,6 +77,104 @@ def test_the_order_in_which_an_index_answers_changes_no_bit(
     shuffled = {term: postings[term][::-1] for term in reversed(list(postings))}
     first = rank(postings, document_count=count, total_length=total, limit=None)
     assert rank(shuffled, document_count=count, total_length=total, limit=None) == first
+
+
+@given(tables(), st.none() | st.frozensets(ids), st.integers(1, 12), st.integers(0, 3))
+@settings(max_examples=300)
+def test_looking_up_contenders_only_changes_no_bit(
+    table: tuple[dict[str, list[Posting]], int, int],
+    allowed: frozenset[str] | None,
+    limit: int,
+    excess: int,
+) -> None:
+    postings, count, total = table
+    entries: dict[str, tuple[int, dict[str, int]]] = {}
+    for term, found in postings.items():
+        for entry_id, length, frequency in found:
+            entries.setdefault(entry_id, (length, {}))[1][term] = frequency
+    asked: list[int] = []
+
+    def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
+        asked.extend(documents)
+        for document in documents:
+            length, frequencies = entries[f"{document:02d}"]
+            yield (
+                f"{document:02d}",
+                length,
+                [frequencies.get(term, 0) for term in sorted(postings)],
+            )
+
+    bounds = {
+        term: {
+            int(entry_id): frequency + (int(entry_id) + excess) % 3
+            for entry_id, _, frequency in found
+        }
+        for term, found in postings.items()
+    }
+    ranked = rank_contenders(
+        bounds,
+        look_up,
+        document_count=count,
+        total_length=total,
+        shortest=min((length for length, _ in entries.values()), default=0),
+        longest=max((length for length, _ in entries.values()), default=0),
+        allowed=None if allowed is None else frozenset(map(int, allowed)),
+        limit=limit,
+        at_once=2,
+    )
+    assert ranked == rank(
+        postings, document_count=count, total_length=total, allowed=allowed, limit=limit
+    )
+    assert len(set(asked)) == len(asked)
+
+
+def test_what_cannot_be_among_the_best_is_not_looked_up() -> None:
+    bounds = {
+        "common": dict.fromkeys(range(1000), 1),
+        "rare": dict.fromkeys(range(0, 1000, 50), 1),
+    }
+    asked: list[int] = []
+
+    def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
+        asked.extend(documents)
+        for document in documents:
+            yield f"{document:04d}", 10, [1, int(document % 50 == 0)]
+
+    hits = rank_contenders(
+        bounds, look_up, document_count=1000, total_length=10_000, shortest=10, longest=10, limit=10
+    )
+    assert [hit.entry_id for hit in hits] == [f"{n:04d}" for n in range(0, 500, 50)]
+    assert sorted(asked) == list(range(0, 1000, 50))
+
+
+def test_equal_scores_are_ordered_by_id_whatever_the_order_of_documents() -> None:
+    hits = rank_contenders(
+        {"t": dict.fromkeys(range(100), 1)},
+        lambda documents: [(f"{99 - document:02d}", 5, [1]) for document in documents],
+        document_count=100,
+        total_length=500,
+        shortest=5,
+        longest=5,
+        limit=3,
+        at_once=2,
+    )
+    assert [hit.entry_id for hit in hits] == ["00", "01", "02"]
+
+
+def test_a_long_entry_with_all_terms_may_come_after_a_short_one_with_one() -> None:
+    postings = {"tea": [("long", 100, 1), ("short", 2, 9)], "milk": [("long", 100, 1)]}
+    found = {0: ("long", 100, [1, 1]), 1: ("short", 2, [0, 9])}
+    hits = rank_contenders(
+        {"tea": {0: 1, 1: 9}, "milk": {0: 1}},
+        lambda documents: [found[document] for document in documents],
+        document_count=10,
+        total_length=130,
+        shortest=2,
+        longest=100,
+        limit=1,
+    )
+    assert [hit.entry_id for hit in hits] == ["short"]
+    assert hits == rank(postings, document_count=10, total_length=130, limit=1)
 
 
 def test_equal_scores_are_ordered_by_id() -> None:
