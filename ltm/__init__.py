@@ -6,9 +6,11 @@ SQLAlchemy, no fsspec.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # typing's, without importing it: that takes longer than all else here
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ltm.backend.base import LTMBackend as LTMBackend
     from ltm.backend.duckdb import DuckDBLTMBackend as DuckDBLTMBackend
     from ltm.cache import CacheOptions as CacheOptions
