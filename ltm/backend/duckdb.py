@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
 
 from ltm import telemetry
 from ltm.backend.entry_calls import EntryCalls
@@ -14,22 +13,27 @@ from ltm.backend.outage import Outage
 from ltm.backend.parts import Parts
 from ltm.backend.query_calls import QueryCalls
 from ltm.backend.reader import ValueReader
-from ltm.backend.recall import DEFAULT_BYTES, DEFAULT_ENTRIES, Recall
 from ltm.backend.snapshot_calls import SnapshotCalls
-from ltm.backend.transaction import BoundBackend, DeferredAftermath, LeftToGarbageCollection
 from ltm.backend.upkeep_calls import UpkeepCalls
-from ltm.backend.writer import Aftermath, Attempted, EntryWriter, ImmediateAftermath
+from ltm.backend.writer import EntryWriter, ImmediateAftermath
 from ltm.catalog.base import Catalog
 from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
-from ltm.payload.codecs import Codec
+from ltm.payload.formats import get_codec
 from ltm.payload.store import open_payload_store
-from ltm.payload.values import get_codec
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, Self
+
     from sqlalchemy import Connection
+
+    from ltm.backend.recall import Recall
+    from ltm.backend.transaction import BoundBackend
+    from ltm.backend.writer import Aftermath, Attempted
+    from ltm.payload.codecs import Codec
 
 
 class _ThreadState(threading.local):
@@ -58,8 +62,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         raise_errors: bool = False,
         max_workers: int = 16,
         stale_reads: bool = False,
-        stale_reads_entries: int = DEFAULT_ENTRIES,
-        stale_reads_bytes: int = DEFAULT_BYTES,
+        stale_reads_entries: int = 10_000,
+        stale_reads_bytes: int = 32 * 2**20,
         lazy: bool = True,
         clock: Clock | None = None,
         store: PayloadStore | None = None,
@@ -122,6 +126,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         self._verify_reads = verify_reads
         recall = None
         if stale_reads:
+            from ltm.backend.recall import Recall
+
             recall = Recall(
                 bound.clock, max_entries=stale_reads_entries, max_bytes=stale_reads_bytes
             )
@@ -144,6 +150,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             with self._thread.transaction.transaction() as block:
                 yield block
             return
+        from ltm.backend.transaction import BoundBackend, DeferredAftermath
+
         aftermath = DeferredAftermath(self.catalog, self.payloads)
         changed: set[str] = set()
         epoch = self.outage.epoch
@@ -190,6 +198,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             ValidationError: The catalog is in no SQL database.
             CatalogUnavailableError: The transaction could not be begun.
         """
+        from ltm.backend.transaction import BoundBackend, LeftToGarbageCollection
         from ltm.catalog.sql import SQLCatalog
 
         self.require_open()

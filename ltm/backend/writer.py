@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
@@ -19,7 +18,6 @@ from ltm.catalog.commit import (
     require_conditions,
     same_terms,
 )
-from ltm.catalog.leases import Lease
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
 from ltm.errors import CatalogUnavailableError, LTMError, PayloadError, PayloadNotFoundError
@@ -29,8 +27,25 @@ from ltm.keys import validate_key
 from ltm.locations import object_path
 from ltm.payload.base import PayloadStore, payload_path
 from ltm.payload.codecs import Codec, Record
-from ltm.payload.values import read_texts, write_records
 from ltm.search.analysis import Document, get_analyzer
+from ltm.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from ltm.catalog.leases import Lease
+
+    class Aftermath(Protocol):
+        """Sees to payloads after a catalog transaction."""
+
+        def wrote(self, paths: Sequence[str]) -> None:
+            """Take note of payloads that were written for a commit to come."""
+
+        def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
+            """Delete payloads that the catalog has scheduled; return those that stay, and why."""
+
+    Attempted = Callable[[Iterable[str]], None]
+    """Is told the keys of a change that was tried, whatever has become of it."""
 
 
 class PreparedEntry(NamedTuple):
@@ -67,20 +82,6 @@ class Condition(NamedTuple):
 
 
 _UNCONDITIONAL = Condition()
-
-
-class Aftermath(Protocol):
-    """Sees to payloads after a catalog transaction."""
-
-    def wrote(self, paths: Sequence[str]) -> None:
-        """Take note of payloads that were written for a commit to come."""
-
-    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
-        """Delete payloads that the catalog has scheduled; return those that stay, and why."""
-
-
-Attempted = Callable[[Iterable[str]], None]
-"""Is told the keys of a change that was tried, whatever has become of it."""
 
 
 class ImmediateAftermath:
@@ -251,6 +252,10 @@ class EntryWriter:
                 outside.append((entry, row, row.storage_uri))
             elif row.inlined_text == entry.text:
                 equal[entry.key] = row
+        if not outside:
+            return equal
+        from ltm.payload.values import read_texts
+
         texts = read_texts(self._store, [uri for _, _, uri in outside])
         for (entry, row, _), text in zip(outside, texts, strict=True):
             if isinstance(text, PayloadError) and not isinstance(text, PayloadNotFoundError):
@@ -266,6 +271,8 @@ class EntryWriter:
             For each its location, None where it is inlined, or why it could not be written.
         """
         outside = [index for index, entry in enumerate(entries) if not self._is_inlined(entry)]
+        if not outside:
+            return [None] * len(entries)
         records = [entries[index].record for index in outside]
         places: list[str | LTMError | None] = [None] * len(entries)
         written = self.write_records(records, self._codec)
@@ -275,6 +282,8 @@ class EntryWriter:
 
     def write_records(self, records: Sequence[Record], codec: Codec) -> list[str | LTMError]:
         """Write *records* into fresh objects; return their locations, or why there is none."""
+        from ltm.payload.values import write_records
+
         prefix = self._catalog.table().storage_prefix
 
         def name(first: Record) -> str:

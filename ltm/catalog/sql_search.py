@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database, in_chunks
 from ltm.entry import EntryRow
 from ltm.search.analysis import Question
-from ltm.search.filters import Filter, matches
 from ltm.search.ranking import Hit, Posting, rank
 from ltm.sql.execution import Session
+
+if TYPE_CHECKING:
+    from ltm.search.filters import Filter
 
 
 def find_ranked(
@@ -76,6 +78,8 @@ def _find_allowed(
     ids = [entry_id for (entry_id,) in session.rows(statement, parameters)]
     if condition is None or condition.is_exact:
         return set(ids)
+    from ltm.search.filters import matches
+
     allowed: set[str] = set()
     for chunk in in_chunks(ids):
         bound = {**scope, "ids": dialect.bind_list(chunk)}
