@@ -20,9 +20,10 @@ from ltm.typed import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from typing import Self, TypeVar
 
+    from ltm.backend.aftermath import Aftermath
     from ltm.backend.recall import Recall
     from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
-    from ltm.backend.writer import Aftermath, Attempted
+    from ltm.backend.writer import Attempted
     from ltm.catalog.history import Snapshot
 
     _ManyAnswer = TypeVar("_ManyAnswer", SearchAnswer, RetrieveBatchAnswer)

@@ -18,15 +18,24 @@ _HOMES = {
 _codecs: dict[str, Codec] = {}
 
 
+def validate_format(name: str) -> str:
+    """Return *name* if it is that of a format.
+
+    Raises:
+        ValidationError: It isn't; the message lists those there are.
+    """
+    if name not in _HOMES:
+        raise ValidationError(f"payload format: expected one of {sorted(_HOMES)}, got {name!r}")
+    return name
+
+
 def get_codec(name: str) -> Codec:
     """Return the codec that settings call *name*.
 
     Raises:
         ValidationError: There is none; the message lists those there are.
     """
-    if name not in _HOMES:
-        raise ValidationError(f"payload format: expected one of {sorted(_HOMES)}, got {name!r}")
-    if name not in _codecs:
+    if validate_format(name) not in _codecs:
         module, kind = _HOMES[name]
         _codecs.setdefault(name, getattr(__import__(module, fromlist=[kind]), kind)())
     return _codecs[name]
