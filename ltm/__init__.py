@@ -6,9 +6,11 @@ SQLAlchemy, no fsspec.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # typing's, without importing it: that takes longer than all else here
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ltm.backend.base import LTMBackend as LTMBackend
     from ltm.backend.duckdb import DuckDBLTMBackend as DuckDBLTMBackend
     from ltm.cache import CacheOptions as CacheOptions
@@ -94,9 +96,8 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_HOMES[name]), name)
+    # Not importlib, which itself would be the first thing to import.
+    value = getattr(__import__(_HOMES[name], fromlist=[name]), name)
     globals()[name] = value
     return value
 

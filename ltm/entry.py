@@ -7,16 +7,19 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import Enum
 from math import isfinite
-from typing import Any, Final, NamedTuple, TypedDict
 
 from ltm.clock import parse_instant, require_utc
 from ltm.errors import SerializationError, ValidationError
 from ltm.hashing import canonical_json
+from ltm.typed import TYPE_CHECKING, NamedTuple
 
-JSONValue = Any
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeAlias
+
+JSONValue: TypeAlias = "Any"
 """What JSON can hold: None, bool, int, float, str, lists and string-keyed dicts of these."""
 
-Metadata = dict[str, Any]
+Metadata: TypeAlias = "dict[str, Any]"
 
 EXPIRY_NAMES = ("_cache_expires_at", "expires_at", "ttl")
 """Names in metadata that are read for an expiry, in this order, where no argument gives one."""
@@ -33,22 +36,6 @@ MISSING: Final = _Missing.MISSING
 """Says that an argument was not given, where None is a value."""
 
 Missing = _Missing
-
-
-class Entry(TypedDict):
-    """One catalog row, as the public catalog methods answer it."""
-
-    id: str
-    key: str
-    content_hash: str
-    storage_uri: str | None
-    byte_size: int
-    inlined_value: JSONValue
-    """The value where ``storage_uri`` is None; None otherwise."""
-    metadata: Metadata
-    expires_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
 
 
 class EntryRow(NamedTuple):

@@ -7,7 +7,10 @@ catch ``ValueError`` or ``KeyError`` and mean it.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 
 class LTMError(Exception):

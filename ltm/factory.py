@@ -8,16 +8,16 @@ the groups are ``ltm.catalogs`` and ``ltm.backends``, and each names a callable 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.base import Catalog
 from ltm.errors import ValidationError
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import os
+    from typing import Any
 
     from ltm.config import Settings
 
@@ -65,7 +65,7 @@ def create_catalog_backend(type: str = DEFAULT_CATALOG, **options: Any) -> Catal
     """
     if type in _OWN_CATALOGS and type not in _catalogs:
         module, name = _OWN_CATALOGS[type]
-        _catalogs[type] = getattr(import_module(module), name)
+        _catalogs[type] = getattr(__import__(module, fromlist=[name]), name)
     factory = _find(type, _catalogs, "ltm.catalogs", "catalog")
     catalog: Catalog = _call(factory, f"catalog {type!r}", options)
     return catalog
@@ -169,13 +169,16 @@ def _find(
 
 def _call(factory: Callable[..., Any], what: str, options: Mapping[str, Any]) -> Any:
     """Call *factory*, and say plainly which option it doesn't take."""
-    from inspect import signature
-
     try:
-        signature(factory).bind(**options)
-    except TypeError as error:
-        raise ValidationError(f"{what}: {error}") from error
-    return factory(**options)
+        return factory(**options)
+    except TypeError:
+        from inspect import signature  # here: it takes as long as making a backend
+
+        try:
+            signature(factory).bind(**options)
+        except TypeError as error:
+            raise ValidationError(f"{what}: {error}") from error
+        raise
 
 
 register_ltm_backend("duckdb", DuckDBLTMBackend)

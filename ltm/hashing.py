@@ -11,9 +11,12 @@ import json
 from collections.abc import Iterator
 from itertools import pairwise
 from math import isfinite
-from typing import Any
 
 from ltm.errors import IntegrityError, SerializationError
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_DEPTH = 500
 """How deep a value may be nested: half of the interpreter's recursion limit is left to callers."""

@@ -6,10 +6,7 @@ A location is the path of the object, for a part of it followed by ``#`` and whi
 
 from __future__ import annotations
 
-import re
-from typing import NamedTuple
-
-_PART = re.compile(r"(.+)#(\d{1,18})(?:\+(\d{1,18}))?", re.DOTALL | re.ASCII)
+from ltm.typed import NamedTuple
 
 PARTS_END = "$"
 """What follows ``#``: the locations of an object and its parts are below its path and this."""
@@ -28,13 +25,18 @@ class Location(NamedTuple):
 
 def locate(uri: str) -> Location:
     """Return *uri* taken apart; what has no well-formed part is a whole object."""
-    found = _PART.fullmatch(uri)
-    if found is None:
+    path, _, part = uri.rpartition("#")
+    start, plus, length = part.partition("+")
+    if not path or not _is_count(start) or (plus and not _is_count(length)):
         return Location(uri)
-    path, start, length = found.groups()
-    return Location(path, int(start), None if length is None else int(length))
+    return Location(path, int(start), int(length) if plus else None)
 
 
 def object_path(uri: str) -> str:
     """Return the path of the object in which *uri* lies: all before the first ``#``."""
     return uri.partition("#")[0]
+
+
+def _is_count(text: str) -> bool:
+    """Say whether *text* is 1 to 18 digits."""
+    return len(text) <= 18 and text.isascii() and text.isdigit()

@@ -11,21 +11,20 @@ read telemetry may read them.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from sys import modules
-from traceback import format_tb
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ltm.errors import LTMError
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from contextvars import Token
+    from typing import Self
 
     from opentelemetry.context import Context
-    from opentelemetry.metrics import Counter, Histogram, Meter
+    from opentelemetry.metrics import Histogram, Meter
     from opentelemetry.trace import Span as APISpan
-    from opentelemetry.trace import SpanKind, Tracer
 
 API = "opentelemetry.trace"
 """The module that is loaded where OpenTelemetry is used."""
@@ -125,6 +124,8 @@ class _CollectedSpan(Span):
         if isinstance(exc, Exception):
             reason = error_type(exc)
             self.fail(reason)
+            from traceback import format_tb
+
             # Not record_exception(): its message may hold a key, or what a server was sent.
             frames = "".join(format_tb(traceback))
             event = {"exception.type": _class_name(exc), "exception.stacktrace": frames}
@@ -242,46 +243,36 @@ def _class_name(error: BaseException) -> str:
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
 
 
-class _Instruments(NamedTuple):
-    tracer: Tracer
-    internal_kind: SpanKind
-    client_kind: SpanKind
-    current_span: Callable[[], APISpan]
-    operation_duration: Histogram
-    value_size: Histogram
-    retrieved_keys: Counter
-    payload_bytes: Counter
-    cache_lookups: Counter
+class _Instruments:
+    """What is got of the API once; it comes to life when an application sets providers."""
 
+    def __init__(self) -> None:
+        from opentelemetry import metrics, trace
 
-@functools.cache
-def _instruments() -> _Instruments:
-    """Return what is got of the API once; it comes to life when an application sets providers."""
-    from opentelemetry import metrics, trace
-
-    version: str = modules["ltm"].__version__
-    meter = metrics.get_meter("ltm", version)
-    return _Instruments(
-        tracer=trace.get_tracer("ltm", version),
-        internal_kind=trace.SpanKind.INTERNAL,
-        client_kind=trace.SpanKind.CLIENT,
-        current_span=trace.get_current_span,
-        operation_duration=_histogram(
+        version: str = modules["ltm"].__version__
+        meter = metrics.get_meter("ltm", version)
+        self.tracer = trace.get_tracer("ltm", version)
+        self.internal_kind = trace.SpanKind.INTERNAL
+        self.client_kind = trace.SpanKind.CLIENT
+        self.current_span = trace.get_current_span
+        self.operation_duration = _histogram(
             meter, "ltm.operation.duration", "s", "How long calls of a backend take.", SECONDS
-        ),
-        value_size=_histogram(
+        )
+        self.value_size = _histogram(
             meter, "ltm.value.size", "By", "Canonical JSON of values stored and found.", BYTES
-        ),
-        retrieved_keys=meter.create_counter(
+        )
+        self.retrieved_keys = meter.create_counter(
             "ltm.retrieved.keys", "{key}", "Keys that were asked for, found or not."
-        ),
-        payload_bytes=meter.create_counter(
+        )
+        self.payload_bytes = meter.create_counter(
             "ltm.payload.io", "By", "Bytes of payloads written and read."
-        ),
-        cache_lookups=meter.create_counter(
+        )
+        self.cache_lookups = meter.create_counter(
             "ltm.cache.lookups", "{lookup}", "Looks into a cache, hits and misses."
-        ),
-    )
+        )
+
+
+_instruments = functools.cache(_Instruments)
 
 
 def _histogram(

@@ -7,27 +7,31 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Literal, Self, overload
 
-from ltm.backend.results import (
-    CleanupAnswer,
-    DeleteAnswer,
-    ExpireAnswer,
-    GarbageAnswer,
-    HealthAnswer,
-    RestoreAnswer,
-    RetrieveAnswer,
-    RetrieveBatchAnswer,
-    SearchAnswer,
-    SnapshotAnswer,
-    SnapshotsAnswer,
-    StatsAnswer,
-    StoreAnswer,
-    StoreBatchAnswer,
-    VerifyAnswer,
-)
-from ltm.catalog.history import EntryChange
 from ltm.entry import JSONValue, Metadata
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, Literal, Self, overload
+
+    from ltm.backend.results import (
+        CleanupAnswer,
+        DeleteAnswer,
+        ExpireAnswer,
+        GarbageAnswer,
+        HealthAnswer,
+        RestoreAnswer,
+        RetrieveAnswer,
+        RetrieveBatchAnswer,
+        SearchAnswer,
+        SnapshotAnswer,
+        SnapshotsAnswer,
+        StatsAnswer,
+        StoreAnswer,
+        StoreBatchAnswer,
+        VerifyAnswer,
+    )
+    from ltm.catalog.history import EntryChange
 
 
 class LTMBackend(ABC):
@@ -203,27 +207,29 @@ class LTMBackend(ABC):
         them. Since None, everything is added.
         """
 
-    @overload
-    def query(
-        self,
-        sql: str,
-        *,
-        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        snapshot: str | None = None,
-        as_arrow: Literal[False] = False,
-        timeout: float | None = None,
-    ) -> list[dict[str, Any]]: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def query(
-        self,
-        sql: str,
-        *,
-        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        snapshot: str | None = None,
-        as_arrow: bool,
-        timeout: float | None = None,
-    ) -> Any: ...
+        @overload
+        def query(
+            self,
+            sql: str,
+            *,
+            parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+            snapshot: str | None = None,
+            as_arrow: Literal[False] = False,
+            timeout: float | None = None,
+        ) -> list[dict[str, Any]]: ...
+
+        @overload
+        def query(
+            self,
+            sql: str,
+            *,
+            parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+            snapshot: str | None = None,
+            as_arrow: bool,
+            timeout: float | None = None,
+        ) -> Any: ...
 
     @abstractmethod
     def query(

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from ltm.backend.parts import Parts
 from ltm.catalog.base import Catalog
-from ltm.catalog.history import in_pages
+from ltm.catalog.pages import in_pages
 from ltm.clock import BEGINNING
 from ltm.entry import EntryRow, metadata_text
 from ltm.errors import IntegrityError, LTMError, SnapshotNotFoundError
@@ -23,7 +23,8 @@ from ltm.hashing import hash_text
 from ltm.locations import object_path
 from ltm.payload.base import is_payload_path
 from ltm.payload.codecs import MAX_OBJECT_BYTES, Codec, Record
-from ltm.payload.values import codec_for_path, read_texts
+from ltm.payload.formats import codec_for_path
+from ltm.payload.values import read_texts
 
 
 @dataclass(slots=True, kw_only=True)

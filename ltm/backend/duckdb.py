@@ -5,31 +5,36 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self
 
 from ltm import telemetry
+from ltm.backend.aftermath import ImmediateAftermath
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.outage import Outage
 from ltm.backend.parts import Parts
 from ltm.backend.query_calls import QueryCalls
 from ltm.backend.reader import ValueReader
-from ltm.backend.recall import DEFAULT_BYTES, DEFAULT_ENTRIES, Recall
 from ltm.backend.snapshot_calls import SnapshotCalls
-from ltm.backend.transaction import BoundBackend, DeferredAftermath, LeftToGarbageCollection
 from ltm.backend.upkeep_calls import UpkeepCalls
-from ltm.backend.writer import Aftermath, Attempted, EntryWriter, ImmediateAftermath
+from ltm.backend.writer import EntryWriter
 from ltm.catalog.base import Catalog
 from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
-from ltm.payload.codecs import Codec
+from ltm.payload.formats import validate_format
 from ltm.payload.store import open_payload_store
-from ltm.payload.values import get_codec
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, Self
+
     from sqlalchemy import Connection
+
+    from ltm.backend.aftermath import Aftermath
+    from ltm.backend.recall import Recall
+    from ltm.backend.transaction import BoundBackend
+    from ltm.backend.writer import Attempted
 
 
 class _ThreadState(threading.local):
@@ -58,8 +63,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         raise_errors: bool = False,
         max_workers: int = 16,
         stale_reads: bool = False,
-        stale_reads_entries: int = DEFAULT_ENTRIES,
-        stale_reads_bytes: int = DEFAULT_BYTES,
+        stale_reads_entries: int = 10_000,
+        stale_reads_bytes: int = 32 * 2**20,
         lazy: bool = True,
         clock: Clock | None = None,
         store: PayloadStore | None = None,
@@ -116,12 +121,14 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         if store.directory is not None:
             bound.use_directory(f"{store.directory}.search")
         self._clock = bound.clock
-        self._codec = _choose_codec(payload_format, store)
+        self._payload_format = _choose_format(payload_format, store)
         self._inline_threshold = inline_threshold
         self._enable_fts = enable_fts
         self._verify_reads = verify_reads
         recall = None
         if stale_reads:
+            from ltm.backend.recall import Recall
+
             recall = Recall(
                 bound.clock, max_entries=stale_reads_entries, max_bytes=stale_reads_bytes
             )
@@ -144,6 +151,9 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             with self._thread.transaction.transaction() as block:
                 yield block
             return
+        from ltm.backend.aftermath import DeferredAftermath
+        from ltm.backend.transaction import BoundBackend
+
         aftermath = DeferredAftermath(self.catalog, self.payloads)
         changed: set[str] = set()
         epoch = self.outage.epoch
@@ -190,6 +200,8 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             ValidationError: The catalog is in no SQL database.
             CatalogUnavailableError: The transaction could not be begun.
         """
+        from ltm.backend.aftermath import LeftToGarbageCollection
+        from ltm.backend.transaction import BoundBackend
         from ltm.catalog.sql import SQLCatalog
 
         self.require_open()
@@ -243,7 +255,7 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
             writer=EntryWriter(
                 catalog,
                 payloads,
-                self._codec,
+                self._payload_format,
                 clock,
                 aftermath,
                 attempted,
@@ -258,15 +270,12 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         )
 
 
-def _choose_codec(payload_format: str, store: PayloadStore) -> Codec:
-    codec = get_codec(payload_format)
+def _choose_format(payload_format: str, store: PayloadStore) -> str:
+    name = validate_format(payload_format)
     if not store.keeps_rows:
         # So a URI asks for DuckDB's files wherever it leads.
-        is_default = codec.name == "json" and store.root.endswith(".duckdb")
-        return get_codec("duckdb") if is_default else codec
-    if codec.name == "json":
-        return codec
-    if codec.name != "duckdb":
-        message = f"payload_format: {store!r} keeps rows, so 'json' or 'duckdb', not {codec.name!r}"
+        return "duckdb" if name == "json" and store.root.endswith(".duckdb") else name
+    if name not in ("json", "duckdb"):
+        message = f"payload_format: {store!r} keeps rows, so 'json' or 'duckdb', not {name!r}"
         raise ValidationError(message)
-    return get_codec("json")  # as the text that a row has
+    return "json"  # as the text that a row has

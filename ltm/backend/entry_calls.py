@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
 
 from ltm import telemetry
+from ltm.backend.answering import answering
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry, ReadValue
-from ltm.backend.recall import Recall
-from ltm.backend.results import DeleteAnswer, RetrieveAnswer, StoreAnswer, answering
 from ltm.backend.writer import Condition, PreparedEntry
 from ltm.catalog.commit import Outcome, Removal
 from ltm.entry import JSONValue
 from ltm.errors import CatalogUnavailableError, ConflictError, LTMError, ValidationError
 from ltm.keys import validate_key
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ltm.backend.recall import Recall
+    from ltm.backend.results import (
+        DeleteAnswer,
+        RetrieveAnswer,
+        StoreAnswer,
+    )
 
 
 class EntryCalls(BackendCalls):
@@ -61,7 +69,7 @@ class EntryCalls(BackendCalls):
         removal = Removal(id=self.parts.catalog.entry_id(key), key=key, if_match=if_match)
         (outcome,) = self.parts.writer.commit([removal])
         self.parts.free([outcome])
-        return DeleteAnswer(success=True, deleted=outcome.deleted, key=key)
+        return {"success": True, "deleted": outcome.deleted, "key": key}
 
     @answering
     def update(
@@ -119,15 +127,15 @@ class EntryCalls(BackendCalls):
             if kept is None:
                 raise
             self.outage.began(error, epoch)
-            return RetrieveAnswer(
-                success=True,
-                found=True,
-                value=kept["value"],
-                metadata=kept["metadata"],
-                content_hash=kept["content_hash"],
-                inlined=kept["inlined"],
-                stale=True,
-            )
+            return {
+                "success": True,
+                "found": True,
+                "value": kept["value"],
+                "metadata": kept["metadata"],
+                "content_hash": kept["content_hash"],
+                "inlined": kept["inlined"],
+                "stale": True,
+            }
         return _retrieved(found[0] if found else None, default)
 
     def _update_once(
@@ -135,6 +143,8 @@ class EntryCalls(BackendCalls):
     ) -> StoreAnswer:
         found = self._read(key)
         if found is None:
+            import copy
+
             entry = self.parts.writer.prepare(key, fn(copy.deepcopy(default)))
             return self._stored(entry, self.parts.writer.write(entry, Condition(if_absent=True)))
         row = found.row
@@ -160,14 +170,14 @@ class EntryCalls(BackendCalls):
 
 def _retrieved(entry: ReadEntry | ReadValue | None, default: JSONValue) -> RetrieveAnswer:
     if entry is None:
-        return RetrieveAnswer(
-            success=True,
-            found=False,
-            value=default,
-            metadata=None,
-            content_hash=None,
-            inlined=False,
-        )
+        return {
+            "success": True,
+            "found": False,
+            "value": default,
+            "metadata": None,
+            "content_hash": None,
+            "inlined": False,
+        }
     inlined = entry.row.storage_uri is None
     if telemetry.is_on:
         telemetry.count_value("retrieve", entry.row.byte_size, inlined=inlined)

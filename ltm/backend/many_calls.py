@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
-from ltm.backend.batch import BatchWriter
+from ltm.backend.answering import answering
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry, ValueReader
-from ltm.backend.recall import Recall
-from ltm.backend.results import (
-    BatchEntry,
-    RetrieveBatchAnswer,
-    SearchAnswer,
-    SearchResult,
-    StoreBatchAnswer,
-    answering,
-)
 from ltm.catalog.base import validate_limit
 from ltm.entry import EntryRow, JSONValue, Metadata
 from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 from ltm.keys import validate_key, validate_prefix
-from ltm.search.filters import parse_filter
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ltm.backend.recall import Recall
+    from ltm.backend.results import (
+        BatchEntry,
+        RetrieveBatchAnswer,
+        SearchAnswer,
+        SearchResult,
+        StoreBatchAnswer,
+    )
 
 
 class ManyCalls(BackendCalls):
@@ -33,6 +35,8 @@ class ManyCalls(BackendCalls):
     ) -> StoreBatchAnswer:
         self.require_open()
         validate_limit(batch_size, "batch_size")
+        from ltm.backend.batch import BatchWriter
+
         epoch = self.outage.epoch
         batch = BatchWriter(self.parts.writer, entries)
         if atomic:
@@ -67,13 +71,13 @@ class ManyCalls(BackendCalls):
                 return self._recall_many(wanted, recall, error)
         seen = {entry.row.key for entry in entries}
         whole = {entry.row.key: entry for entry in entries if entry.error is None}
-        answer = RetrieveBatchAnswer(
-            success=True,
-            results={key: entry.value for key, entry in whole.items()},
-            entries={key: _fields(entry) for key, entry in whole.items()},
-            missing=[key for key in wanted if key not in seen],
-            found=len(whole),
-        )
+        answer: RetrieveBatchAnswer = {
+            "success": True,
+            "results": {key: entry.value for key, entry in whole.items()},
+            "entries": {key: _fields(entry) for key, entry in whole.items()},
+            "missing": [key for key in wanted if key not in seen],
+            "found": len(whole),
+        }
         return self.with_failures(answer, _failed(entries))
 
     def _read_many(self, keys: Sequence[str]) -> list[ReadEntry]:
@@ -88,14 +92,14 @@ class ManyCalls(BackendCalls):
         unknown = [key for key in keys if key not in kept]
         if unknown and not kept:
             raise error
-        answer = RetrieveBatchAnswer(
-            success=True,
-            results={key: entry["value"] for key, entry in kept.items()},
-            entries=kept,
-            missing=[],
-            found=len(kept),
-            stale=True,
-        )
+        answer: RetrieveBatchAnswer = {
+            "success": True,
+            "results": {key: entry["value"] for key, entry in kept.items()},
+            "entries": kept,
+            "missing": [],
+            "found": len(kept),
+            "stale": True,
+        }
         return self.with_failures(answer, [(key, error) for key in unknown])
 
     @answering
@@ -107,6 +111,8 @@ class ManyCalls(BackendCalls):
         *,
         snapshot: str | None = None,
     ) -> SearchAnswer:
+        from ltm.search.filters import parse_filter
+
         self.require_open()
         condition = parse_filter(metadata_filter)
         validate_limit(limit)
@@ -122,18 +128,18 @@ class ManyCalls(BackendCalls):
             reader = self.parts.reader_as_of(point)
         scores = {row.key: score for row, score in hits}
         entries = reader.read_rows([row for row, _ in hits])
-        results = [
-            SearchResult(
-                key=entry.row.key,
-                value=entry.value,
-                metadata=entry.row.metadata,
-                score=scores[entry.row.key],
-                content_hash=entry.row.content_hash,
-            )
+        results: list[SearchResult] = [
+            {
+                "key": entry.row.key,
+                "value": entry.value,
+                "metadata": entry.row.metadata,
+                "score": scores[entry.row.key],
+                "content_hash": entry.row.content_hash,
+            }
             for entry in entries
             if entry.error is None
         ]
-        answer = SearchAnswer(success=True, results=results, count=len(results))
+        answer: SearchAnswer = {"success": True, "results": results, "count": len(results)}
         return self.with_failures(answer, _failed(entries))
 
     def iterate_all(
@@ -164,9 +170,9 @@ def _failed(entries: Iterable[ReadEntry]) -> list[tuple[str, LTMError]]:
 
 def _fields(entry: ReadEntry) -> BatchEntry:
     row = entry.row
-    return BatchEntry(
-        value=entry.value,
-        metadata=row.metadata,
-        content_hash=row.content_hash,
-        inlined=row.storage_uri is None,
-    )
+    return {
+        "value": entry.value,
+        "metadata": row.metadata,
+        "content_hash": row.content_hash,
+        "inlined": row.storage_uri is None,
+    }

@@ -5,9 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from time import perf_counter
-from typing import Any, TypeVar, cast
 
 from ltm import telemetry
+from ltm.typed import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    _C = TypeVar("_C", bound=Callable[..., Any])
 
 _STORED = {"created": "ltm.created", "deduplicated": "ltm.deduplicated"}
 
@@ -36,9 +41,6 @@ _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
 """By call, the attributes that stand for fields of its answer; of a list, its length."""
 
 
-_C = TypeVar("_C", bound=Callable[..., Any])
-
-
 def observed(call: _C) -> _C:
     """Let a backend's public *call* be a span and a measurement where OpenTelemetry is used."""
     operation = call.__name__
@@ -61,7 +63,7 @@ def observed(call: _C) -> _C:
             finally:
                 telemetry.count_operation(operation, perf_counter() - begin, error)
 
-    return cast(_C, observe)
+    return cast("_C", observe)
 
 
 def _describe(span: telemetry.Span, operation: str, answer: Any) -> str | None:

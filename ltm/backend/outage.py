@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ltm.errors import CatalogUnavailableError, LTMError
+from ltm.typed import TYPE_CHECKING
 
-_log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from logging import Logger
 
 
 class Outage:
@@ -42,12 +43,13 @@ class Outage:
             epoch: That in which the call began.
         """
         if isinstance(error, CatalogUnavailableError) and not epoch % 2 and self._enter(epoch + 1):
-            _log.warning("catalog %r is unavailable, %s: %s", self._catalog, self._meanwhile, error)
+            message = "catalog %r is unavailable, %s: %s"
+            _logger().warning(message, self._catalog, self._meanwhile, error)
 
     def ended(self, epoch: int) -> None:
         """Log that an outage is over: a call that began in *epoch* has reached the catalog."""
         if epoch % 2 and self._enter(epoch + 1):
-            _log.info("catalog %r is available again", self._catalog)
+            _logger().info("catalog %r is available again", self._catalog)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -67,3 +69,9 @@ class Outage:
             if follows:
                 self.epoch = epoch
             return follows
+
+
+def _logger() -> Logger:
+    import logging  # here: most processes meet no outage, and it takes as long as a dozen stores
+
+    return logging.getLogger(__name__)

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Self, TypeVar
 
 from ltm.backend.base import LTMBackend
-from ltm.backend.health import describe_failure
 from ltm.backend.outage import Outage
 from ltm.backend.reader import ValueReader
-from ltm.backend.recall import Recall
-from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
-from ltm.backend.writer import Aftermath, Attempted, EntryWriter
+from ltm.backend.writer import EntryWriter
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome
-from ltm.catalog.history import Snapshot
 from ltm.clock import Clock
 from ltm.entry import EntryRow
 from ltm.errors import ClosedError, LTMError
 from ltm.payload.base import PayloadStore
+from ltm.typed import TYPE_CHECKING, NamedTuple
 
-_ManyAnswer = TypeVar("_ManyAnswer", SearchAnswer, RetrieveBatchAnswer)
+if TYPE_CHECKING:
+    from typing import Self, TypeVar
+
+    from ltm.backend.aftermath import Aftermath
+    from ltm.backend.recall import Recall
+    from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
+    from ltm.backend.writer import Attempted
+    from ltm.catalog.history import Snapshot
+
+    _ManyAnswer = TypeVar("_ManyAnswer", SearchAnswer, RetrieveBatchAnswer)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(NamedTuple):
     """A catalog, a payload store, and the reader and writer over both."""
 
     catalog: Catalog
@@ -106,8 +109,11 @@ class BackendCalls(LTMBackend):
         self, answer: _ManyAnswer, failed: Sequence[tuple[str, LTMError]]
     ) -> _ManyAnswer:
         """Put the keys that could not be read into *answer*, which then is no success."""
-        answer["errors"] = [describe_failure(key, error) for key, error in failed]
+        answer["errors"] = []
         if failed:
+            from ltm.backend.health import describe_failure
+
+            answer["errors"] = [describe_failure(key, error) for key, error in failed]
             key, error = failed[0]
             if self.raise_errors:
                 raise error

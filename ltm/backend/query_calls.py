@@ -3,42 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, overload
 
 from ltm.backend.observed import observed
 from ltm.backend.parts import BackendCalls
-from ltm.catalog.history import Snapshot
 from ltm.duckdb_forks import in_duckdb
 from ltm.payload.base import validate_timeout
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, Literal, overload
+
     from ltm.backend.query_database import QueryDatabase, Statement
+    from ltm.catalog.history import Snapshot
 
 
 class QueryCalls(BackendCalls):
     """SQL over the memory."""
 
-    @overload
-    def query(
-        self,
-        sql: str,
-        *,
-        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        snapshot: str | None = None,
-        as_arrow: Literal[False] = False,
-        timeout: float | None = None,
-    ) -> list[dict[str, Any]]: ...
+    if TYPE_CHECKING:
 
-    @overload
-    def query(
-        self,
-        sql: str,
-        *,
-        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
-        snapshot: str | None = None,
-        as_arrow: bool,
-        timeout: float | None = None,
-    ) -> Any: ...
+        @overload
+        def query(
+            self,
+            sql: str,
+            *,
+            parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+            snapshot: str | None = None,
+            as_arrow: Literal[False] = False,
+            timeout: float | None = None,
+        ) -> list[dict[str, Any]]: ...
+
+        @overload
+        def query(
+            self,
+            sql: str,
+            *,
+            parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+            snapshot: str | None = None,
+            as_arrow: bool,
+            timeout: float | None = None,
+        ) -> Any: ...
 
     @observed
     def query(

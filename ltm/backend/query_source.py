@@ -9,7 +9,8 @@ from typing import Any
 from ltm.backend.parts import Parts
 from ltm.backend.query_plan import Demand
 from ltm.backend.reader import ReadEntry
-from ltm.catalog.history import PAGE_SIZE, Snapshot, in_pages
+from ltm.catalog.history import Snapshot
+from ltm.catalog.pages import PAGE_SIZE, in_pages
 from ltm.entry import EntryRow, metadata_text
 from ltm.hashing import canonical_json
 from ltm.search.filters import matches

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import NamedTuple, cast
 
 from ltm.clock import Clock
 from ltm.entry import EntryRow, JSONValue, ValueRow
@@ -12,7 +11,7 @@ from ltm.errors import IntegrityError, LTMError, PayloadNotFoundError
 from ltm.hashing import parse, parse_verified
 from ltm.locations import object_path
 from ltm.payload.base import PayloadStore
-from ltm.payload.values import read_texts
+from ltm.typed import NamedTuple, cast
 
 MAX_WINDOW = 500
 """How many rows are read together at most."""
@@ -118,6 +117,10 @@ class ValueReader:
                 found[row.key] = self._attempt(row, row.inlined_text)
             else:
                 outside.append((row, row.storage_uri))
+        if not outside:
+            return missing
+        from ltm.payload.values import read_texts
+
         texts = read_texts(self._store, [uri for _, uri in outside])
         for (row, uri), text in zip(outside, texts, strict=True):
             if isinstance(text, PayloadNotFoundError):

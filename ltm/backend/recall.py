@@ -18,9 +18,6 @@ from ltm.entry import metadata_text
 from ltm.errors import CatalogUnavailableError, ValidationError
 from ltm.hashing import parse
 
-DEFAULT_ENTRIES = 10_000
-DEFAULT_BYTES = 32 * 2**20
-
 
 class OpenTransaction(Protocol):
     """A transaction that somebody else ends."""

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import cast
 
-from ltm.backend.health import describe_failure
+from ltm.backend.answering import answering
 from ltm.backend.parts import BackendCalls
-from ltm.backend.results import (
-    ExpireAnswer,
-    RestoreAnswer,
-    SnapshotAnswer,
-    SnapshotInfo,
-    SnapshotsAnswer,
-    answering,
-)
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
-from ltm.catalog.history import EntryChange, RowChange, Snapshot, in_pages
+from ltm.catalog.pages import in_pages
 from ltm.entry import EntryRow
 from ltm.keys import validate_name
+from ltm.typed import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from ltm.backend.results import (
+        ExpireAnswer,
+        RestoreAnswer,
+        SnapshotAnswer,
+        SnapshotInfo,
+        SnapshotsAnswer,
+    )
+    from ltm.catalog.history import EntryChange, RowChange, Snapshot
 
 CHANGES_PER_WRITE = 200
 
@@ -31,25 +33,27 @@ class SnapshotCalls(BackendCalls):
     def create_snapshot(self, name: str) -> SnapshotAnswer:
         self.require_open()
         snapshot = self.catalog.history.create(validate_name(name, "name"), self.clock())
-        return cast(SnapshotAnswer, {"success": True, **_describe(snapshot)})
+        return cast("SnapshotAnswer", {"success": True, **_describe(snapshot)})
 
     @answering
     def list_snapshots(self) -> SnapshotsAnswer:
         self.require_open()
         found = [_describe(each) for each in self.catalog.history.snapshots()]
-        return SnapshotsAnswer(success=True, snapshots=found, count=len(found))
+        return {"success": True, "snapshots": found, "count": len(found)}
 
     @answering
     def expire_snapshot(self, snapshot: str) -> ExpireAnswer:
+        from ltm.backend.health import describe_failure
+
         self.require_open()
         history = self.catalog.history
         found = history.find(snapshot)
         failures = self.parts.aftermath.free(history.expire(found, self.clock()))
-        return ExpireAnswer(
-            success=True,
-            snapshot_id=found.id,
-            errors=[describe_failure(uri, error) for uri, error in failures],
-        )
+        return {
+            "success": True,
+            "snapshot_id": found.id,
+            "errors": [describe_failure(uri, error) for uri, error in failures],
+        }
 
     @answering
     def restore(self, snapshot: str) -> RestoreAnswer:
@@ -66,11 +70,11 @@ class SnapshotCalls(BackendCalls):
         finally:
             self.parts.attempted(keys)
         self.parts.free(outcomes)
-        return RestoreAnswer(
-            success=True,
-            restored=sum(outcome.stored for outcome in outcomes),
-            deleted=sum(outcome.deleted for outcome in outcomes),
-        )
+        return {
+            "success": True,
+            "restored": sum(outcome.stored for outcome in outcomes),
+            "deleted": sum(outcome.deleted for outcome in outcomes),
+        }
 
     def diff(self, a: str, b: str) -> Iterator[EntryChange]:
         backend = self.active()
@@ -116,10 +120,10 @@ class SnapshotCalls(BackendCalls):
 
 
 def _describe(snapshot: Snapshot) -> SnapshotInfo:
-    return SnapshotInfo(
-        snapshot_id=snapshot.id,
-        name=snapshot.name,
-        entry_count=snapshot.entry_count,
-        total_bytes=snapshot.total_bytes,
-        created_at=snapshot.created_at,
-    )
+    return {
+        "snapshot_id": snapshot.id,
+        "name": snapshot.name,
+        "entry_count": snapshot.entry_count,
+        "total_bytes": snapshot.total_bytes,
+        "created_at": snapshot.created_at,
+    }

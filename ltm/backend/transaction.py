@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ltm.backend.entry_calls import EntryCalls
@@ -11,48 +11,7 @@ from ltm.backend.parts import Parts
 from ltm.backend.query_calls import QueryCalls
 from ltm.backend.snapshot_calls import SnapshotCalls
 from ltm.backend.upkeep_calls import UpkeepCalls
-from ltm.catalog.base import Catalog
 from ltm.errors import ClosedError, LTMError
-from ltm.garbage import delete_scheduled, drop_unreferenced
-from ltm.payload.base import PayloadStore
-
-
-class DeferredAftermath:
-    """Collects what is to be done about payloads until the transaction has ended."""
-
-    def __init__(self, catalog: Catalog, store: PayloadStore) -> None:
-        self._catalog = catalog
-        self._store = store
-        self._written: list[str] = []
-        self._freed: list[str] = []
-
-    def wrote(self, paths: Sequence[str]) -> None:
-        """Remember payloads that go if the transaction rolls back."""
-        self._written += paths
-
-    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
-        """Remember payloads that go if the transaction commits."""
-        self._freed += paths
-        return []
-
-    def settle(self) -> None:
-        """Delete what the committed transaction freed, best effort."""
-        delete_scheduled(self._catalog, self._store, self._freed)
-
-    def undo(self) -> None:
-        """Delete what was written for a transaction that is known to be rolled back."""
-        drop_unreferenced(self._store, self._written)
-
-
-class LeftToGarbageCollection:
-    """Leaves payloads alone: somebody else decides, later, whether the transaction commits."""
-
-    def wrote(self, paths: Sequence[str]) -> None:
-        """After a rollback nothing names them, and ``gc`` finds them when they are old enough."""
-
-    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:  # noqa: ARG002 -- of a protocol
-        """After a commit they are on the schedule, and ``gc`` deletes them."""
-        return []
 
 
 class BoundBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepCalls):

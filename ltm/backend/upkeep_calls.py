@@ -1,25 +1,26 @@
-"""The calls that look after a memory: clean-up, garbage, verification, statistics, health."""
+"""The calls that look after a memory: clean-up, garbage, verification, statistics, health.
+
+What they work with is imported where it is used: most who open a memory only store and read.
+"""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from ltm.backend.compaction import Compaction, find_sparse, rewrite
-from ltm.backend.health import check_catalog, check_store, describe_failure, describe_part
+from ltm.backend.answering import answering
 from ltm.backend.parts import BackendCalls
-from ltm.backend.results import (
-    CleanupAnswer,
-    GarbageAnswer,
-    HealthAnswer,
-    StatsAnswer,
-    VerifyAnswer,
-    answering,
-)
-from ltm.backend.verification import Verification
 from ltm.catalog.base import validate_limit
-from ltm.catalog.leases import end_expired_leases
 from ltm.errors import ValidationError
-from ltm.garbage import collect_garbage, find_garbage
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ltm.backend.results import (
+        CleanupAnswer,
+        GarbageAnswer,
+        HealthAnswer,
+        StatsAnswer,
+        VerifyAnswer,
+    )
 
 EXPIRED_PER_COMMIT = 500
 
@@ -29,6 +30,9 @@ class UpkeepCalls(BackendCalls):
 
     @answering
     def cleanup_expired(self, limit: int = 100, *, batch_size: int | None = None) -> CleanupAnswer:
+        from ltm.backend.health import describe_failure
+        from ltm.catalog.leases import end_expired_leases
+
         self.require_open()
         remaining = validate_limit(limit if batch_size is None else batch_size)
         deleted, failures = 0, []
@@ -43,12 +47,12 @@ class UpkeepCalls(BackendCalls):
             if len(outcomes) < size:
                 break
         end_expired_leases(self.parts.catalog.leases, self.parts.clock())
-        return CleanupAnswer(
-            success=True,
-            deleted=deleted,
-            remaining=self.catalog.count_expired(self.clock()),
-            errors=[describe_failure(uri, error) for uri, error in failures],
-        )
+        return {
+            "success": True,
+            "deleted": deleted,
+            "remaining": self.catalog.count_expired(self.clock()),
+            "errors": [describe_failure(uri, error) for uri, error in failures],
+        }
 
     @answering
     def gc(
@@ -58,6 +62,10 @@ class UpkeepCalls(BackendCalls):
         grace: float | timedelta = 86_400,
         compact: bool = False,
     ) -> GarbageAnswer:
+        from ltm.backend.compaction import Compaction, find_sparse, rewrite
+        from ltm.backend.health import describe_failure
+        from ltm.garbage import collect_garbage, find_garbage
+
         self.require_open()
         if self.is_bound:
             raise ValidationError("gc: a transaction may roll back what it would delete by")
@@ -71,17 +79,17 @@ class UpkeepCalls(BackendCalls):
         if compact:
             compaction = find_sparse(self.parts) if dry_run else rewrite(self.parts, self.clock())
         failures = found.failures + compaction.failures
-        answer = GarbageAnswer(
-            success=not failures,
-            dry_run=dry_run,
-            scheduled=found.scheduled,
-            unreferenced=found.unreferenced,
-            freed_bytes=found.unreferenced_bytes,
-            spared=found.spared,
-            foreign=found.foreign,
-            compacted=len(compaction.objects),
-            errors=[describe_failure(uri, error) for uri, error in failures],
-        )
+        answer: GarbageAnswer = {
+            "success": not failures,
+            "dry_run": dry_run,
+            "scheduled": found.scheduled,
+            "unreferenced": found.unreferenced,
+            "freed_bytes": found.unreferenced_bytes,
+            "spared": found.spared,
+            "foreign": found.foreign,
+            "compacted": len(compaction.objects),
+            "errors": [describe_failure(uri, error) for uri, error in failures],
+        }
         if failures:
             uri, error = failures[0]
             if self.raise_errors:
@@ -91,16 +99,18 @@ class UpkeepCalls(BackendCalls):
 
     @answering
     def verify(self, repair: bool = False) -> VerifyAnswer:
+        from ltm.backend.verification import Verification
+
         self.require_open()
         verification = Verification(self.parts, repair=repair)
         verification.run()
         open_problems = [each for each in verification.problems if not each["repaired"]]
-        answer = VerifyAnswer(
-            success=not open_problems,
-            checked=verification.checked,
-            problems=verification.problems,
-            unreferenced=verification.unreferenced,
-        )
+        answer: VerifyAnswer = {
+            "success": not open_problems,
+            "checked": verification.checked,
+            "problems": verification.problems,
+            "unreferenced": verification.unreferenced,
+        }
         if open_problems:
             worst = open_problems[0]
             count = len(open_problems)
@@ -114,20 +124,22 @@ class UpkeepCalls(BackendCalls):
     def stats(self) -> StatsAnswer:
         self.require_open()
         counts = self.parts.catalog.statistics(self.parts.clock())
-        return StatsAnswer(
-            success=True,
-            table=self.parts.catalog.table_name,
-            entries=counts.entries,
-            inlined=counts.inlined,
-            payloads=counts.entries - counts.inlined,
-            total_bytes=counts.total_bytes,
-            inlined_bytes=counts.inlined_bytes,
-            payload_bytes=counts.total_bytes - counts.inlined_bytes,
-            expired=counts.expired,
-        )
+        return {
+            "success": True,
+            "table": self.parts.catalog.table_name,
+            "entries": counts.entries,
+            "inlined": counts.inlined,
+            "payloads": counts.entries - counts.inlined,
+            "total_bytes": counts.total_bytes,
+            "inlined_bytes": counts.inlined_bytes,
+            "payload_bytes": counts.total_bytes - counts.inlined_bytes,
+            "expired": counts.expired,
+        }
 
     @answering
     def health_check(self) -> HealthAnswer:
+        from ltm.backend.health import check_catalog, check_store, describe_part
+
         self.require_open()
         epoch = self.outage.epoch
         catalog_error = check_catalog(self.parts.catalog, self.parts.clock())
@@ -137,12 +149,12 @@ class UpkeepCalls(BackendCalls):
         error = catalog_error or store_error
         if error is not None and self.raise_errors:
             raise error
-        answer = HealthAnswer(
-            success=error is None,
-            healthy=error is None,
-            catalog=describe_part(catalog_error),
-            storage=describe_part(store_error, self.parts.payloads.circuit),
-        )
+        answer: HealthAnswer = {
+            "success": error is None,
+            "healthy": error is None,
+            "catalog": describe_part(catalog_error),
+            "storage": describe_part(store_error, self.parts.payloads.circuit),
+        }
         if error is not None:
             answer["error"], answer["error_type"] = str(error), error.error_type
         return answer

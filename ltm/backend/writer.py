@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
 
+from ltm.backend.aftermath import drop_written
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
     Outcome,
@@ -19,18 +19,25 @@ from ltm.catalog.commit import (
     require_conditions,
     same_terms,
 )
-from ltm.catalog.leases import Lease
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
 from ltm.errors import CatalogUnavailableError, LTMError, PayloadError, PayloadNotFoundError
-from ltm.garbage import delete_scheduled, drop_unreferenced
 from ltm.hashing import canonical_json, hash_text
 from ltm.keys import validate_key
 from ltm.locations import object_path
 from ltm.payload.base import PayloadStore, payload_path
-from ltm.payload.codecs import Codec, Record
-from ltm.payload.values import read_texts, write_records
 from ltm.search.analysis import Document, get_analyzer
+from ltm.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ltm.backend.aftermath import Aftermath
+    from ltm.catalog.leases import Lease
+    from ltm.payload.codecs import Codec, Record
+
+    Attempted = Callable[[Iterable[str]], None]
+    """Is told the keys of a change that was tried, whatever has become of it."""
 
 
 class PreparedEntry(NamedTuple):
@@ -54,6 +61,8 @@ class PreparedEntry(NamedTuple):
     @property
     def record(self) -> Record:
         """What a payload object keeps of it."""
+        from ltm.payload.codecs import Record
+
         return Record(self.key, self.text, self.metadata, self.content_hash)
 
 
@@ -69,35 +78,6 @@ class Condition(NamedTuple):
 _UNCONDITIONAL = Condition()
 
 
-class Aftermath(Protocol):
-    """Sees to payloads after a catalog transaction."""
-
-    def wrote(self, paths: Sequence[str]) -> None:
-        """Take note of payloads that were written for a commit to come."""
-
-    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
-        """Delete payloads that the catalog has scheduled; return those that stay, and why."""
-
-
-Attempted = Callable[[Iterable[str]], None]
-"""Is told the keys of a change that was tried, whatever has become of it."""
-
-
-class ImmediateAftermath:
-    """Frees payloads at once: the catalog commits every write by itself."""
-
-    def __init__(self, catalog: Catalog, store: PayloadStore) -> None:
-        self._catalog = catalog
-        self._store = store
-
-    def wrote(self, paths: Sequence[str]) -> None:
-        """Nothing to remember: whoever wrote them knows what became of the commit."""
-
-    def free(self, paths: Sequence[str]) -> list[tuple[str, LTMError]]:
-        """Delete scheduled payloads now, best effort."""
-        return delete_scheduled(self._catalog, self._store, paths)
-
-
 class EntryWriter:
     """Writes entries to a catalog and a payload store so that both always agree."""
 
@@ -105,7 +85,7 @@ class EntryWriter:
         self,
         catalog: Catalog,
         store: PayloadStore,
-        codec: Codec,
+        payload_format: str,
         clock: Clock,
         aftermath: Aftermath,
         attempted: Attempted,
@@ -115,7 +95,7 @@ class EntryWriter:
     ) -> None:
         self._catalog = catalog
         self._store = store
-        self._codec = codec
+        self._payload_format = payload_format
         self._clock = clock
         self._aftermath = aftermath
         self._attempted = attempted
@@ -251,6 +231,10 @@ class EntryWriter:
                 outside.append((entry, row, row.storage_uri))
             elif row.inlined_text == entry.text:
                 equal[entry.key] = row
+        if not outside:
+            return equal
+        from ltm.payload.values import read_texts
+
         texts = read_texts(self._store, [uri for _, _, uri in outside])
         for (entry, row, _), text in zip(outside, texts, strict=True):
             if isinstance(text, PayloadError) and not isinstance(text, PayloadNotFoundError):
@@ -266,15 +250,21 @@ class EntryWriter:
             For each its location, None where it is inlined, or why it could not be written.
         """
         outside = [index for index, entry in enumerate(entries) if not self._is_inlined(entry)]
+        if not outside:
+            return [None] * len(entries)
+        from ltm.payload.formats import get_codec
+
         records = [entries[index].record for index in outside]
         places: list[str | LTMError | None] = [None] * len(entries)
-        written = self.write_records(records, self._codec)
+        written = self.write_records(records, get_codec(self._payload_format))
         for index, place in zip(outside, written, strict=True):
             places[index] = place
         return places
 
     def write_records(self, records: Sequence[Record], codec: Codec) -> list[str | LTMError]:
         """Write *records* into fresh objects; return their locations, or why there is none."""
+        from ltm.payload.values import write_records
+
         prefix = self._catalog.table().storage_prefix
 
         def name(first: Record) -> str:
@@ -326,7 +316,7 @@ class EntryWriter:
         written = [path for path in paths if isinstance(path, str)]
         for error in paths:
             if isinstance(error, LTMError):
-                drop_unreferenced(self._store, written)
+                drop_written(self._store, written)
                 raise error
         places = {entry.key: path for entry, path in zip(fresh, paths, strict=True)}
         puts = [
@@ -342,7 +332,7 @@ class EntryWriter:
         try:
             outcomes = self.commit(puts)
         except StaleEntryError:
-            drop_unreferenced(self._store, written)
+            drop_written(self._store, written)
             if condition.based_on is not None:
                 raise
             # A row whose payload was to be reused has changed: this time bring every payload.
@@ -351,10 +341,10 @@ class EntryWriter:
             # The commit may have happened all the same: the payloads must stay.
             raise
         except LTMError:
-            drop_unreferenced(self._store, written)
+            drop_written(self._store, written)
             raise
         kept = {object_path(each.storage_uri) for each in outcomes if each.storage_uri is not None}
-        drop_unreferenced(self._store, [path for path in written if object_path(path) not in kept])
+        drop_written(self._store, [path for path in written if object_path(path) not in kept])
         self._aftermath.wrote([path for path in written if object_path(path) in kept])
         self._aftermath.free([each.freed for each in outcomes if each.freed is not None])
         return outcomes

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltm import telemetry
-from ltm.backend.results import failure
+from ltm.backend.answering import failure
 from ltm.cache.keys import agent_prefix
 from ltm.cache.memory import find_memory
 from ltm.cache.results import CacheAnswer, InvalidateAnswer

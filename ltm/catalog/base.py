@@ -8,20 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
 
 from ltm.catalog.commit import Put, Removal
-from ltm.catalog.history import PAGE_SIZE
+from ltm.catalog.pages import PAGE_SIZE
 from ltm.catalog.primitives import CatalogPrimitives
-from ltm.catalog.protocol import ChangedEntry, SearchHit, TrackAnswer
-from ltm.catalog.tracking import build_put
 from ltm.clock import Clock
-from ltm.entry import MISSING, Entry, EntryRow, JSONValue
+from ltm.entry import MISSING, EntryRow, JSONValue
 from ltm.errors import ValidationError
 from ltm.hashing import parse
 from ltm.keys import validate_key, validate_name, validate_prefix
 from ltm.search.analysis import get_analyzer
-from ltm.search.filters import Filter, parse_filter
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ltm.catalog.protocol import ChangedEntry, Entry, SearchHit, TrackAnswer
+    from ltm.search.filters import Filter
 
 
 class Catalog(CatalogPrimitives):
@@ -77,7 +80,7 @@ class Catalog(CatalogPrimitives):
             },
         )
         (outcome,) = self.write([put], now)
-        return TrackAnswer(success=True, entry_id=put.id, created=outcome.created)
+        return {"success": True, "entry_id": put.id, "created": outcome.created}
 
     def get_entry(self, key: str) -> Entry | None:
         """Return the live entry of *key*, or None; one round trip.
@@ -108,6 +111,8 @@ class Catalog(CatalogPrimitives):
             ValidationError: A bad prefix, filter or limit.
             CatalogUnavailableError: The catalog could not be reached.
         """
+        from ltm.search.filters import parse_filter
+
         rows = self.rows_by_key(
             validate_prefix(prefix),
             validate_prefix(after, "after"),
@@ -151,7 +156,7 @@ class Catalog(CatalogPrimitives):
             zip(distinct, self.write(list(distinct.values()), now) if distinct else [], strict=True)
         )
         return [
-            TrackAnswer(success=True, entry_id=put.id, created=outcomes[put.id].created)
+            {"success": True, "entry_id": put.id, "created": outcomes[put.id].created}
             for put in puts
         ]
 
@@ -193,8 +198,10 @@ class Catalog(CatalogPrimitives):
             ValidationError: A bad filter or limit.
             CatalogUnavailableError: The catalog could not be reached.
         """
+        from ltm.search.filters import parse_filter
+
         hits = self.find(query, parse_filter(metadata_filter), validate_limit(limit), self.clock())
-        return [SearchHit(**as_entry(row), score=score) for row, score in hits]
+        return [{**as_entry(row), "score": score} for row, score in hits]
 
     def find(
         self, query: str | None, condition: Filter | None, limit: int, now: datetime
@@ -208,6 +215,8 @@ class Catalog(CatalogPrimitives):
         return self.rows_found(question, limit, condition, now) if question.has_words else []
 
     def _put(self, now: datetime, fields: Mapping[str, Any]) -> Put:
+        from ltm.catalog.tracking import build_put
+
         return build_put(self.entry_id, self.table().language, now, fields)
 
     def iterate(self, prefix: str, clock: Clock) -> Iterator[EntryRow]:
@@ -251,25 +260,25 @@ class Catalog(CatalogPrimitives):
         for change in history.changes(since, None, self.clock()):
             row = change.later or change.earlier
             if row is not None and (include_deleted or change.later is not None):
-                changed.append(ChangedEntry(**as_entry(row), op=change.operation))
+                changed.append({**as_entry(row), "op": change.operation})
         return changed
 
 
 def as_entry(row: EntryRow) -> Entry:
     """Return *row* as the public dictionary, its inlined value parsed."""
     text = row.inlined_text
-    return Entry(
-        id=row.id,
-        key=row.key,
-        content_hash=row.content_hash,
-        storage_uri=row.storage_uri,
-        byte_size=row.byte_size,
-        inlined_value=None if text is None else parse(text, where=f"entry {row.key!r}"),
-        metadata=row.metadata,
-        expires_at=row.expires_at,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+    return {
+        "id": row.id,
+        "key": row.key,
+        "content_hash": row.content_hash,
+        "storage_uri": row.storage_uri,
+        "byte_size": row.byte_size,
+        "inlined_value": None if text is None else parse(text, where=f"entry {row.key!r}"),
+        "metadata": row.metadata,
+        "expires_at": row.expires_at,
+        "created_at": row.created_at,
+        "updated_at": row.updated_at,
+    }
 
 
 def validate_limit(limit: object, name: str = "limit") -> int:

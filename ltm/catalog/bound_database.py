@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
 
 from ltm.catalog.database import Database, persistently
 from ltm.catalog.schema import Identity, assume
@@ -12,10 +11,14 @@ from ltm.errors import CatalogUnavailableError
 from ltm.sql.dialect import ContentionError, Gate
 from ltm.sql.execution import Row, Session, Statement
 from ltm.sql.pools import Errors
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
 
 SAVEPOINT = "ltm_verb"
-
-T = TypeVar("T")
 
 
 class BoundDatabase(Database):

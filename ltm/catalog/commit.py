@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple
 
-from ltm.catalog.leases import Lease
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import ConflictError
 from ltm.hashing import canonical_json
-from ltm.search.analysis import Document
+from ltm.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ltm.catalog.leases import Lease
+    from ltm.search.analysis import Document
 
 
 class StaleEntryError(ConflictError):

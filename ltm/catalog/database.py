@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from sys import modules
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from ltm import telemetry
 from ltm.catalog.group_commit import GroupCommit
@@ -17,8 +16,11 @@ from ltm.sql.dialects import DIALECTS
 from ltm.sql.execution import Row, Session, Statement
 from ltm.sql.pools import DriverPool
 from ltm.sql.prepared import PreparedStatements
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
     from sqlalchemy import Connection
 
     from ltm.sql.history import HistoryStatements
@@ -26,12 +28,12 @@ if TYPE_CHECKING:
     from ltm.sql.search import SearchStatements
     from ltm.sql.statements import Statements
 
+    T = TypeVar("T")
+
 IDS_PER_STATEMENT = 500
 
 CONTENTION_SECONDS = 30.0
 """For how long a write is tried anew while others get in its way."""
-
-T = TypeVar("T")
 
 
 def in_chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -65,13 +67,13 @@ class Database:
         self.dialect = dialect = DIALECTS[dialect_name]
         self.schema = schema
         self.identity = identity
-        prepared = (
+        prepared: Iterator[Any] = (
             PreparedStatements(group, dialect, schema)
             for group in ("Statements", "HistoryStatements", "SearchStatements")
         )
-        self.statements = cast("Statements", next(prepared))
-        self.history = cast("HistoryStatements", next(prepared))
-        self.search = cast("SearchStatements", next(prepared))
+        self.statements: Statements = next(prepared)
+        self.history: HistoryStatements = next(prepared)
+        self.search: SearchStatements = next(prepared)
         self.migrates = auto_migrate or dialect.makes_own_schema
         """Whether a schema that is missing or old is seen to at first use."""
         self._guard = SchemaGuard(self)

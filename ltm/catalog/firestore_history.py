@@ -18,7 +18,8 @@ from ltm.catalog.documents import read_entry, read_snapshot, read_version, snaps
 from ltm.catalog.firestore_counts import expired_entries
 from ltm.catalog.firestore_payloads import in_choices, named_uris
 from ltm.catalog.firestore_session import Session
-from ltm.catalog.history import History, Snapshot, in_pages
+from ltm.catalog.history import History, Snapshot
+from ltm.catalog.pages import in_pages
 from ltm.entry import EntryRow
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from ltm.catalog.documents import (
 from ltm.catalog.firestore_payloads import in_choices
 from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
 from ltm.catalog.firestore_table import FirestoreTable
-from ltm.catalog.history import in_pages
+from ltm.catalog.pages import in_pages
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Question

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ltm.sql.execution import Session
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ltm.catalog.database import Database

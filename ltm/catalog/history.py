@@ -7,35 +7,20 @@ number of rows, and entries that never change cost nothing.
 
 from __future__ import annotations
 
-import heapq
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Literal, NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
 from ltm.catalog.commit import same_terms
+from ltm.catalog.pages import PAGE_SIZE
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import SnapshotNotFoundError, ValidationError
-from ltm.search.filters import Filter, matches
 
-PAGE_SIZE = 500
+if TYPE_CHECKING:
+    from ltm.search.filters import Filter
 
 Operation = Literal["added", "modified", "deleted"]
-
-
-T = TypeVar("T")
-
-
-def in_pages(items: Iterable[T], size: int = PAGE_SIZE) -> Iterator[list[T]]:
-    """Yield *items* in lists of *size*, the last one perhaps shorter; none for no items."""
-    page: list[T] = []
-    for item in items:
-        page.append(item)
-        if len(page) == size:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 class Snapshot(NamedTuple):
@@ -199,6 +184,10 @@ class History(ABC):
 
         Reads every row that the snapshot sees: versions have no index of their metadata.
         """
+        import heapq
+
+        from ltm.search.filters import matches
+
         rows = (row for row in self.iterate_as_of(snapshot) if matches(condition, row.metadata))
         return heapq.nlargest(limit, rows, key=lambda row: (row.updated_at, row.id))
 

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ltm.catalog.commit import Outcome, PlainWrite, Put, Removal
-from ltm.catalog.history import History
-from ltm.catalog.leases import Leases
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
-from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
-from ltm.search.analysis import Document, Question, get_analyzer
-from ltm.search.filters import Filter
+from ltm.search.analysis import get_analyzer
+from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import Self
+
     from ltm.catalog.base import Catalog
+    from ltm.catalog.history import History
+    from ltm.catalog.leases import Leases
+    from ltm.finding import Finding
+    from ltm.search.analysis import Document, Question
+    from ltm.search.filters import Filter
 
 
 def validate_threshold(inline_threshold: object) -> int:
@@ -41,6 +42,9 @@ def validate_threshold(inline_threshold: object) -> int:
 
 def mint_storage_prefix(table_name: str) -> str:
     """Return the first segment of the paths of a new table's payloads, which no other has."""
+    import re
+    import secrets
+
     words = re.sub(r"[^A-Za-z0-9_-]", "_", table_name)[:64]
     return f"{words}-{secrets.token_hex(6)}"
 

@@ -4,10 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, runtime_checkable
 
-from ltm.catalog.history import Operation
-from ltm.entry import MISSING, Entry, JSONValue
+from ltm.entry import MISSING, JSONValue, Metadata
+
+if TYPE_CHECKING:
+    from ltm.catalog.history import Operation
+
+
+class Entry(TypedDict):
+    """One catalog row, as the public catalog methods answer it."""
+
+    id: str
+    key: str
+    content_hash: str
+    storage_uri: str | None
+    byte_size: int
+    inlined_value: JSONValue
+    """The value where ``storage_uri`` is None; None otherwise."""
+    metadata: Metadata
+    expires_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
 
 
 class TrackAnswer(TypedDict):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from ltm.sql.execution import Session
 from ltm.sql.prepared import schema_of
 from ltm.sql.revision import HEAD, out_of_date
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
@@ -15,6 +13,7 @@ from ltm.catalog.commit import (
     PlainWrite,
     Put,
     Removal,
+    bound_leases,
     decide_deletion,
     decide_put,
     decide_removal,
@@ -27,24 +26,25 @@ from ltm.catalog.primitives import (
     LogicalTable,
     mint_storage_prefix,
 )
-from ltm.catalog.sql_history import SQLHistory
-from ltm.catalog.sql_indexes import check_search_index, read_indexed, write_indexed
-from ltm.catalog.sql_leases import SQLLeases, end_with
-from ltm.catalog.sql_listing import list_by_key, list_newest
 from ltm.catalog.sql_plain import write_plain
-from ltm.catalog.sql_search import find_ranked
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow, ValueRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
 from ltm.locations import PARTS_END
-from ltm.search.analysis import Document, Question
-from ltm.search.filters import Filter
 from ltm.sql.dialect import Gate
 from ltm.sql.execution import Row, Session
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sqlalchemy import Connection, Engine
+
+    from ltm.catalog.sql_history import SQLHistory
+    from ltm.catalog.sql_leases import SQLLeases
+    from ltm.search.analysis import Document, Question
+    from ltm.search.filters import Filter
 
 
 class SQLCatalog(Catalog):
@@ -94,10 +94,14 @@ class SQLCatalog(Catalog):
 
     @property
     def history(self) -> SQLHistory:
+        from ltm.catalog.sql_history import SQLHistory
+
         return SQLHistory(self)
 
     @property
     def leases(self) -> SQLLeases:
+        from ltm.catalog.sql_leases import SQLLeases
+
         return SQLLeases(self)
 
     def close(self) -> None:
@@ -134,14 +138,20 @@ class SQLCatalog(Catalog):
     def rows_by_key(
         self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
     ) -> list[EntryRow]:
+        from ltm.catalog.sql_listing import list_by_key
+
         return list_by_key(self.database, prefix, after, limit, condition, self._scope(now))
 
     def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
+        from ltm.catalog.sql_listing import list_newest
+
         return list_newest(self.database, limit, condition, self._scope(now))
 
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> list[tuple[EntryRow, float]]:
+        from ltm.catalog.sql_search import find_ranked
+
         scope = self._scope(now)
 
         def find(session: Session) -> list[tuple[EntryRow, float]]:
@@ -171,10 +181,14 @@ class SQLCatalog(Catalog):
         self.table()
         # Two transactions that lock or insert rows in one order never wait for one another.
         ordered = sorted(changes, key=lambda change: change.id)
+        leases = bound_leases(ordered)
 
         def write(session: Session) -> list[Outcome]:
             snapshot_seq, newest, found = self._current(session, [each.id for each in ordered])
-            end_with(session, self.database, ordered)
+            if leases:
+                from ltm.catalog.sql_leases import end_leases
+
+                end_leases(session, self.database, leases)
             outcomes: dict[str, Outcome] = {}
             for chunk in in_chunks(ordered):
                 steps = self._steps(now)
@@ -211,6 +225,8 @@ class SQLCatalog(Catalog):
 
     def probe(self, now: datetime) -> None:
         """Use the schedule of deletions, which readers of entries never see."""
+        import secrets
+
         self.table()
         statements, dialect = self.database.statements, self.database.dialect
         uri = f"{self.table().storage_prefix}/probe-{secrets.token_hex(8)}"
@@ -230,9 +246,13 @@ class SQLCatalog(Catalog):
     # Indexes
 
     def indexed(self, rows: Sequence[EntryRow]) -> dict[str, IndexedEntry]:
+        from ltm.catalog.sql_indexes import read_indexed
+
         return read_indexed(self.database, rows)
 
     def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
+        from ltm.catalog.sql_indexes import write_indexed
+
         def index(session: Session) -> None:
             _, _, found = self._current(session, sorted(row.id for row, _ in entries))
             for chunk in in_chunks(entries):
@@ -241,6 +261,8 @@ class SQLCatalog(Catalog):
         self.database.write(index, self.gate)
 
     def check_search_index(self, *, repair: bool) -> str | None:
+        from ltm.catalog.sql_indexes import check_search_index
+
         return check_search_index(self.database, repair=repair)
 
     # Payload deletions

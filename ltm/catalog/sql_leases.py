@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ltm.catalog.commit import Put, Removal, bound_leases
 from ltm.catalog.database import Database
 from ltm.catalog.leases import Lease, LeaseLostError, Leases
 from ltm.sql.dialect import ContentionError
@@ -65,13 +64,13 @@ class SQLLeases(Leases):
         return [lease for lease in map(Lease._make, rows) if lease.key.startswith(prefix)]
 
 
-def end_with(session: Session, database: Database, changes: Sequence[Put | Removal]) -> None:
-    """End the leases that *changes* are bound to.
+def end_leases(session: Session, database: Database, leases: Sequence[Lease]) -> None:
+    """End the *leases* that the changes of a transaction are bound to.
 
     Raises:
         LeaseLostError: One of them is not there any more.
     """
-    for lease in bound_leases(changes):
+    for lease in leases:
         if session.run(database.statements.end_lease, _held(lease)) == 0:
             raise LeaseLostError(lease)
 

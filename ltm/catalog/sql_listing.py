@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database
 from ltm.entry import EntryRow
 from ltm.keys import prefix_upper_bound
-from ltm.search.filters import Filter, matches
 from ltm.sql.execution import Row
+
+if TYPE_CHECKING:
+    from ltm.search.filters import Filter
 
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _ABOVE_ALL_IDS = "g"
@@ -88,4 +90,6 @@ def _confirm(page: Sequence[Row], condition: Filter | None) -> list[EntryRow]:
     rows = [EntryRow._make(row) for row in page]
     if condition is None or condition.is_exact:
         return rows
+    from ltm.search.filters import matches
+
     return [row for row in rows if matches(condition, row.metadata)]

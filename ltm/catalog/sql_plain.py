@@ -7,7 +7,6 @@ for is in ``ltm.sql.clauses.is_plain``; the rules are those of :mod:`ltm.catalog
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.commit import Decision, Outcome, PlainWrite, Put, decide_put, is_live
 from ltm.catalog.steps import IndexSteps, columns_of
@@ -15,8 +14,11 @@ from ltm.entry import EntryRow
 from ltm.search.codes import index_rows
 from ltm.sql.dialect import ContentionError
 from ltm.sql.execution import Row, Session
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ltm.catalog.sql import SQLCatalog
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database, in_chunks
 from ltm.entry import EntryRow
 from ltm.search.analysis import Question
-from ltm.search.filters import Filter, matches
 from ltm.search.ranking import Hit, rank_contenders
 from ltm.sql.execution import Session
+
+if TYPE_CHECKING:
+    from ltm.search.filters import Filter
 
 
 def find_ranked(
@@ -100,6 +102,8 @@ def _find_allowed(
     found = session.rows(statement, parameters)
     if condition is None or condition.is_exact:
         return {document for document, _ in found}
+    from ltm.search.filters import matches
+
     documents = {entry_id: document for document, entry_id in found}
     allowed: set[int] = set()
     for chunk in in_chunks([*documents]):

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
 from ltm.clock import Clock, utc_now
 from ltm.errors import ValidationError
-from ltm.finding import Finding, skipped
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.dialects import SQLiteDialect
 from ltm.sql.pools import DriverPool
-from ltm.sql.sqlite import BUSY_TIMEOUT, Durability, SharedMemoryPool, SQLitePool
+from ltm.sql.sqlite import BUSY_TIMEOUT, SharedMemoryPool, SQLitePool
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+
+    from ltm.finding import Finding
+    from ltm.sql.sqlite import Durability
 
 
 class SQLiteCatalog(SQLCatalog):
@@ -88,6 +90,7 @@ class SQLiteCatalog(SQLCatalog):
 
     def diagnose(self) -> Iterator[Finding]:
         from ltm.catalog.sqlite_diagnosis import diagnose_sqlite
+        from ltm.finding import skipped
 
         if self._is_given:
             return iter(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ltm.catalog.database import Database
 from ltm.catalog.schema_diagnosis import describe_schema
 from ltm.finding import Finding, ok, problem, skipped, warning
 from ltm.sql.execution import Session
-from ltm.sql.sqlite import Durability
 from ltm.sql.sqlite_checks import (
     fault_of,
     find_damage,
@@ -18,6 +18,9 @@ from ltm.sql.sqlite_checks import (
     opened_to_read,
     try_directory,
 )
+
+if TYPE_CHECKING:
+    from ltm.sql.sqlite import Durability
 
 INTEGRITY_SECONDS = 5.0
 """What reading the file through may take; a larger one is read in part."""

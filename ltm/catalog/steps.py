@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.commit import Decision, Outcome
 from ltm.entry import EntryRow
@@ -11,8 +10,11 @@ from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
 from ltm.sql.dialect import ContentionError
 from ltm.sql.execution import Session
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ltm.sql.statements import Statements
 
 

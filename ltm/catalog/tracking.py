@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any
 
 from ltm.catalog.commit import Put
 from ltm.clock import require_utc
@@ -13,6 +12,10 @@ from ltm.errors import ValidationError
 from ltm.hashing import canonical_json
 from ltm.keys import require_storable, validate_key
 from ltm.search.analysis import get_analyzer
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_HASH_CHARACTERS = 71
 """``sha256:`` and 64 hexadecimal digits."""

@@ -14,7 +14,7 @@ from ltm.clock import utc_now
 
 if TYPE_CHECKING:
     from ltm.backend.base import LTMBackend
-    from ltm.entry import Entry
+    from ltm.catalog.protocol import Entry
 
 _COLUMNS = (
     Column("key", share=2),

@@ -10,17 +10,18 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextvars import copy_context
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ltm.errors import ClosedError, PayloadError, ValidationError
+from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
+    from typing import TypeVar
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
+    _T = TypeVar("_T")
+    _R = TypeVar("_R")
+    _Results = list[_R]  # as below
 
 MAX_WORKERS = 16
 
@@ -35,8 +36,6 @@ Outcomes = list[PayloadError | None]
 
 Contents = list[bytes | PayloadError]
 """For each path in order: the bytes of the object, or why they could not be read."""
-
-_Results = list[_R]
 
 _HEX_16 = "[0-9a-f]{16}"
 _OBJECT_NAME = rf"([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(-{_HEX_16}){{2}}(\.[a-z0-9]+)+"
@@ -237,6 +236,8 @@ class PayloadStore(ABC):
         self.require_open()
         if len(arguments) < 2 or self.max_workers == 1:
             return [call(argument) for argument in arguments]
+        from contextvars import copy_context
+
         # Whoever traces the driver sees in its threads what this call is a part of.
         context = copy_context()
         try:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
 
 from ltm.errors import IntegrityError
+from ltm.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any, ClassVar
 
 MAX_OBJECT_BYTES = 32 * 2**20
 """Of the texts in one object; a larger text has an object of its own."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
 
 from ltm.payload.base import (
     DEFAULT_TIMEOUT,
@@ -18,6 +17,10 @@ from ltm.payload.base import (
     validate_timeout,
 )
 from ltm.payload.local import LocalPayloadStore
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def open_payload_store(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
-from ltm.errors import IntegrityError, LTMError, PayloadError, ValidationError
+from ltm.errors import IntegrityError, LTMError, PayloadError
 from ltm.locations import Location, locate
 from ltm.payload.base import ByteRange, PayloadStore
-from ltm.payload.codecs import Codec, JsonCodec, Record, in_objects
-from ltm.payload.containers import DuckDBCodec
+from ltm.payload.codecs import Codec, Record, in_objects
+from ltm.payload.formats import codec_for_path
 from ltm.payload.observed import get_ranges, put_objects
-from ltm.payload.parquet import ParquetCodec
+from ltm.typed import NamedTuple
 
 MAX_GAP = 64 * 1024
 """Bytes between two values that are rather read with them than left out by another request."""
@@ -20,36 +19,8 @@ MAX_GAP = 64 * 1024
 MAX_RANGE_BYTES = 8 * 2**20
 """Of one request for several values."""
 
-_CODECS: dict[str, Codec] = {
-    codec.name: codec for codec in (JsonCodec(), ParquetCodec(), DuckDBCodec())
-}
-
 Texts = list[str | LTMError]
 """For each value in order: its canonical JSON text, or why there is none."""
-
-
-def get_codec(name: str) -> Codec:
-    """Return the codec that settings call *name*.
-
-    Raises:
-        ValidationError: There is none; the message lists those there are.
-    """
-    codec = _CODECS.get(name)
-    if codec is None:
-        raise ValidationError(f"payload format: expected one of {sorted(_CODECS)}, got {name!r}")
-    return codec
-
-
-def codec_for_path(path: str) -> Codec:
-    """Return the codec that wrote the object at *path*, which its extension tells.
-
-    Raises:
-        IntegrityError: No codec has this extension.
-    """
-    for codec in _CODECS.values():
-        if path.endswith(f".{codec.extension}"):
-            return codec
-    raise IntegrityError(f"payload {path!r}: no codec reads this extension")
 
 
 def write_records(

@@ -7,16 +7,17 @@ A token is stored, and handed to the database's index, as ASCII letters and digi
 
 from __future__ import annotations
 
-import re
 import threading
-import unicodedata
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple
 
 from ltm.entry import JSONValue
 from ltm.errors import ValidationError
+from ltm.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import re
 
 MAX_WORD_CHARACTERS = 64
 MAX_SOURCE_CHARACTERS = 65_536
@@ -42,34 +43,8 @@ _FUNCTION_WORDS = """
 """
 _ENGLISH_STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 
-# Letters that are accented to the eye but do not decompose.
-_LETTERS = {"ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d"}
-
-# Accents, and the points of Hebrew and Arabic, which writers leave out; not the vowel signs and
-# viramas of other scripts, without which their words are different words, nor kana's voicing.
-_ACCENTS = re.compile(
-    "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a"
-    "\u0640\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u06e7\u06e8\u06ea-\u06ed"
-    "\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff\ufe00-\ufe0f\ufe20-\ufe2f]+"
-)
-
-# Scripts that put no space between words: Thai, Lao, Myanmar, Khmer, Tai; kana, Bopomofo, Han; and
-# Hangul, whose words carry their particles.
-_UNSPACED = (
-    "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u1950-\u19df\u1a20-\u1aaf"
-    "\u3005-\u3007\u3021-\u3029\u3031-\u3035\u3041-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
-    "\ua960-\ua97f\ua9e0-\ua9ff\uaa60-\uaa7f\uac00-\ud7ff\uf900-\ufaff"
-    "\U0001aff0-\U0001b16f\U00020000-\U0003ffff"
-)
-_HAS_UNSPACED = re.compile(f"[{_UNSPACED}]")
-_SCRIPT_RUNS = re.compile(f"([{_UNSPACED}]+)")
-
-# Sorting the marks on one letter costs the square of their number in unicodedata.normalize. No
-# word has 32 characters in a row that are neither letter nor digit.
-_LONG_GAPS = re.compile(r"(\W{32})\W+")
-
 _DOUBLE_QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\uff02", '"'))
-_QUERY_PARTS = re.compile(
+_QUERY_PART = (
     r'(?<!\S)-"(?P<excluded_phrase>[^"]*)"|"(?P<phrase>[^"]*)"|(?<!\S)-(?P<excluded>\w[^\s"]*)'
 )
 
@@ -168,7 +143,7 @@ class Analyzer:
         phrases: list[tuple[str, ...]] = []
         excluded: list[tuple[str, ...]] = []
         end = 0
-        for part in _QUERY_PARTS.finditer(query):
+        for part in _query_parts().finditer(query):
             terms += self.analyze(query[end : part.start()])
             end = part.end()
             phrase = part["phrase"]
@@ -187,25 +162,20 @@ class Analyzer:
 
     def _analyze(self, text: str, *, with_characters: bool) -> list[str]:
         if not text.isascii():
-            text = self._normalize(text)
-            if _HAS_UNSPACED.search(text) is not None:
+            from ltm.search.scripts import has_unspaced, normalize
+
+            text = normalize(text, keeps_accents=not self._is_english)
+            if has_unspaced(text):
                 words = text.translate(self._characters).split()
                 return list(self._split_scripts(words, with_characters=with_characters))
         words = text.translate(self._characters).split()
         return [token for token in map(self._tokens.__getitem__, words) if token]
 
-    def _normalize(self, text: str) -> str:
-        text = _LONG_GAPS.sub(r"\1 ", text)
-        text = unicodedata.normalize("NFKD", text).casefold()
-        # NFC puts Hangul and voiced kana together again.
-        if self._is_english:
-            return unicodedata.normalize("NFC", _ACCENTS.sub("", text))
-        # A Turkish capital I with its dot; only accents that compose are known to stemmers.
-        return unicodedata.normalize("NFC", text.replace("i\u0307", "i"))
-
     def _split_scripts(self, words: list[str], *, with_characters: bool) -> Iterator[str]:
+        from ltm.search.scripts import split_scripts
+
         for word in words:
-            for index, run in enumerate(_SCRIPT_RUNS.split(word)):
+            for index, run in enumerate(split_scripts(word)):
                 if index % 2 == 1:
                     yield from _pair(run, with_characters=with_characters)
                 elif run:
@@ -226,7 +196,11 @@ class Analyzer:
         if not any(map(str.isdigit, word)):
             with self._stemming:
                 word = self._stem(word) or word
-        return encode_token(word if word.isascii() else _fold(word))
+        if word.isascii():
+            return encode_token(word)
+        from ltm.search.scripts import fold
+
+        return encode_token(fold(word))
 
 
 @cache
@@ -237,6 +211,14 @@ def get_analyzer(language: str = "english") -> Analyzer:
         ValidationError: PyStemmer has no such language.
     """
     return Analyzer(language)
+
+
+@cache
+def _query_parts() -> re.Pattern[str]:
+    """Return what finds phrases and exclusions in a query; compiled with the first of them."""
+    import re
+
+    return re.compile(_QUERY_PART)
 
 
 def encode_token(word: str) -> str:
@@ -289,22 +271,20 @@ class _CharacterMap(dict[int, str | None]):
     def _classify(self, character: str) -> str | None:
         if character in _APOSTROPHES:
             return "'" if self._is_english else " "
+        if character.isascii():  # lower case is all that folding the case of ASCII text is
+            return character.lower() if character.isalnum() else " "
+        import unicodedata
+
         if character.isdecimal():
             return str(unicodedata.decimal(character))
         if character.isalnum():
-            # Case is folded before, but for ASCII text, which needs no more than this.
-            letter = character.lower() if character.isascii() else character
-            return _LETTERS.get(letter, letter) if self._is_english else letter
+            from ltm.search.scripts import LETTERS
+
+            return LETTERS.get(character, character) if self._is_english else character
         category = unicodedata.category(character)
         if category == "Cf" and ord(character) != _ZERO_WIDTH_SPACE:
             return None
         return character if category[0] == "M" else " "
-
-
-def _fold(word: str) -> str:
-    folded = _ACCENTS.sub("", unicodedata.normalize("NFD", word))
-    folded = "".join(_LETTERS.get(letter, letter) for letter in folded)
-    return unicodedata.normalize("NFC", folded) or word
 
 
 def _resolve_apostrophes(word: str) -> str:

@@ -12,10 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
-from typing import Any
 
 from ltm.entry import MISSING, JSONValue, Missing
 from ltm.errors import ValidationError
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 MAX_CODE_BYTES = 512
 MAX_PATH_BYTES = 256

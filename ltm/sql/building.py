@@ -31,8 +31,6 @@ _HEADER = '''"""What SQLAlchemy makes of statements and models; written by ``mak
 # ruff: noqa
 
 from __future__ import annotations
-
-from typing import Any
 '''
 
 
@@ -71,7 +69,7 @@ def build_schema(idiom: Idiom) -> list[str]:
 
 def write_module(idiom: Idiom) -> str:
     """Return the source of the module that keeps what is built for one dialect."""
-    lines = [_HEADER, "TEXTS: dict[str, tuple[Any, ...]] = {"]
+    lines = [_HEADER, "TEXTS: dict[str, tuple[object, ...]] = {"]
     lines += [f"    {name!r}: {tuple(text)!r}," for name, text in build_texts(idiom)]
     lines.append("}")
     if idiom.dialect.makes_own_schema:

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-TEXTS: dict[str, tuple[Any, ...]] = {
+TEXTS: dict[str, tuple[object, ...]] = {
     'Statements.assume': ('SELECT', 'SELECT set_config(?, ?, 1) AS set_config_1, set_config(?, ?, 1) AS set_config_3', ('set_config_2', 'role', 'set_config_4', 'claims'), {}, {}, {'set_config_2': 'role', 'set_config_4': 'request.jwt.claims'}),
     'Statements.count_expired': ('SELECT', 'SELECT count(*) AS count_1 \nFROM ltm_schema_here.ltm_entries \nWHERE ltm_schema_here.ltm_entries.tenant_id = ? AND ltm_schema_here.ltm_entries.table_name = ? AND ltm_schema_here.ltm_entries.expires_at <= ?', ('tenant', 'table', 'now'), {2: 'write_instant'}, {}, {}),
     'Statements.delete_entries': ('DELETE', 'DELETE FROM ltm_schema_here.ltm_entries WHERE ltm_schema_here.ltm_entries.id IN (SELECT anon_1.value \nFROM json_each(?) AS anon_1)', ('ids',), {}, {}, {}),

@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 
 from ltm.errors import IntegrityError
 from ltm.hashing import canonical_json, parse
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
 
 # A string is taken as a whole, so that what looks like a number in it is none.
 _LARGE_FLOAT = r'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+'

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, Any
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
 from ltm.sql.conversions import spell_out
@@ -18,8 +17,11 @@ from ltm.sql.dialect import (
     Gate,
     SQLDialect,
 )
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sqlalchemy import Connection
 
 # READ COMMITTED: a statement after a lock sees what was committed while it waited. And a commit is

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from sys import modules
-from typing import Any
 
 from ltm import telemetry
 from ltm.sql.conversions import CONVERSIONS
 from ltm.sql.dialect import SQLDialect
+from ltm.typed import TYPE_CHECKING
 
-Row = tuple[Any, ...]
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+Row: TypeAlias = "tuple[Any, ...]"
 
 SCHEMA_MARK = "ltm_schema_here."
 """Stands before the name of each table in the text of a statement that is still in no schema."""

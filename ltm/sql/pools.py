@@ -9,9 +9,12 @@ from __future__ import annotations
 import select
 from abc import ABC, abstractmethod
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from sqlalchemy import Engine
 
 

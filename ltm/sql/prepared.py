@@ -9,11 +9,13 @@ compile to. SQLAlchemy is imported for what has no fixed text: filters, first of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, NamedTuple
 
 from ltm.sql.dialect import SQLDialect
 from ltm.sql.execution import SCHEMA_MARK, Statement
+from ltm.typed import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Text(NamedTuple):
@@ -78,4 +80,4 @@ class PreparedStatements:
 
 
 def _load(dialect: SQLDialect) -> Any:
-    return import_module(f"ltm.sql.compiled_{dialect.name}")
+    return __import__(f"ltm.sql.compiled_{dialect.name}", fromlist=["TEXTS"])

@@ -12,16 +12,18 @@ import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
 
 from ltm.errors import CatalogUnavailableError, ClosedError
 from ltm.sql.pools import DriverPool
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Literal
+
     from sqlalchemy import Connection, Engine
     from sqlalchemy.pool import Pool
 
-Durability = Literal["normal", "full"]
+    Durability = Literal["normal", "full"]
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a connection waits for another one's transaction, unless told otherwise."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.parts import BackendCalls
@@ -38,7 +37,7 @@ class Source:
             SnapshotNotFoundError: There is no such snapshot.
         """
         # Values are verified here even where the backend itself doesn't.
-        self._parts = replace(require_calls(backend, "source").parts, verify_reads=True)
+        self._parts = require_calls(backend, "source").parts._replace(verify_reads=True)
         self.catalog = self._parts.catalog
         self.prefix = validate_prefix(prefix)
         self.snapshot = None if snapshot is None else self.catalog.history.find(snapshot)

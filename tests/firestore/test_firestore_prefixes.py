@@ -11,7 +11,7 @@ from google.cloud.firestore import Client
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.firestore import FirestoreCatalog
-from ltm.catalog.history import in_pages
+from ltm.catalog.pages import in_pages
 from ltm.errors import SnapshotNotFoundError, ValidationError
 from ltm.testing.backend_fixtures import payloads_of
 from ltm.testing.clock import FakeClock

@@ -15,7 +15,7 @@ from ltm.errors import IntegrityError, ValidationError
 from ltm.hashing import canonical_json, compute_content_hash, parse_verified
 from ltm.locations import locate
 from ltm.payload.codecs import Codec, Encoded, Record
-from ltm.payload.values import codec_for_path, get_codec
+from ltm.payload.formats import codec_for_path, get_codec
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False),

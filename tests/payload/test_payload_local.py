@@ -239,7 +239,7 @@ def test_a_local_store_imports_nothing_heavy(tmp_path: Path, run_python: RunPyth
 import sys
 heavy = {"fsspec", "tenacity", "concurrent.futures", "tempfile", "pathlib", "sqlalchemy"}
 heavy -= set(sys.modules)  # what the interpreter itself imports at its start
-from ltm.payload.values import get_codec
+from ltm.payload.formats import get_codec
 from ltm.payload.store import open_payload_store
 store = open_payload_store(sys.argv[1])
 store.write("a/one", b"1")

@@ -1,0 +1,26 @@
+"""Many rows in pages: so many are held in memory at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import TypeVar
+
+    T = TypeVar("T")
+
+PAGE_SIZE = 500
+
+
+def in_pages(items: Iterable[T], size: int = PAGE_SIZE) -> Iterator[list[T]]:
+    """Yield *items* in lists of *size*, the last one perhaps shorter; none for no items."""
+    page: list[T] = []
+    for item in items:
+        page.append(item)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
