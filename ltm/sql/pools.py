@@ -6,7 +6,6 @@ child opens connections of its own and leaves its parent's alone.
 
 from __future__ import annotations
 
-import select
 from abc import ABC, abstractmethod
 from datetime import datetime
 
@@ -84,6 +83,8 @@ def has_news(descriptor: int) -> bool:
     It may be that the server has gone: then what is sent is lost, and whether it arrived is not
     known. So that is asked before, which takes a microsecond and no message.
     """
+    import select  # here: most never wait for a server
+
     if not hasattr(select, "poll"):  # on Windows
         return bool(select.select([descriptor], [], [], 0)[0])
     poller = select.poll()
