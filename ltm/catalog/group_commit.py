@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from ltm import telemetry
 from ltm.sql.execution import Session
 from ltm.typed import TYPE_CHECKING
 
@@ -48,7 +49,14 @@ class GroupCommit:
         Raises:
             LTMError: What the database has to say of this write.
         """
-        mine = _Waiting(work, is_one=is_one)
+        if telemetry.is_on:
+            from contextvars import copy_context
+
+            # What is traced in it belongs to this call, whichever thread runs it.
+            context = copy_context()
+            mine = _Waiting(lambda session: context.run(work, session), is_one=is_one)
+        else:
+            mine = _Waiting(work, is_one=is_one)
         self._queue.append(mine)
         with self._turn:
             while not mine.is_done:

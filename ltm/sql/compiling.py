@@ -8,6 +8,7 @@ from typing import Any, Protocol, cast
 from sqlalchemy import ARRAY
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.selectable import SelectBase
 
 from ltm.sql.conversions import CONVERSIONS
@@ -108,4 +109,5 @@ def _operation(compiled: SQLCompiler) -> str:
     for operation in ("insert", "update", "delete"):
         if getattr(compiled, f"is{operation}"):
             return operation.upper()
-    return "SELECT"
+    writes = any(isinstance(each.element, Insert) for each in compiled.ctes or ())
+    return "INSERT" if writes else "SELECT"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.errors import ConflictError
+from ltm.payload.base import Outcomes, PayloadStore
 from ltm.payload.local import LocalPayloadStore
 from ltm.testing.payload_faults import FailingPayloadStore
 from tests.telemetry.collecting import Collector, OpenMemory
@@ -26,7 +29,7 @@ def test_statements_are_children_of_their_call(
     assert {each.name for each in statements} == {"ltm.catalog.statement"}
     told = [dict(each.attributes or {}) for each in statements]
     assert [each["db.operation.name"] for each in told] == [
-        "SELECT", "BEGIN", "SELECT", "INSERT", "INSERT", "INSERT", "COMMIT",
+        "SELECT", "BEGIN", "INSERT", "INSERT", "INSERT", "COMMIT",
     ]  # fmt: skip
     assert {each["db.system.name"] for each in told} == {"sqlite"}
     assert all(each.kind is SpanKind.CLIENT for each in statements)
@@ -96,7 +99,11 @@ class TracedStore(LocalPayloadStore):
 
     def write(self, path: str, content: bytes) -> None:
         with trace.get_tracer("theirs").start_as_current_span("write"):
-            super().write(path, content)
+            (failed,) = super().write_many([(path, content)])
+            assert failed is None
+
+    def write_many(self, items: Sequence[tuple[str, bytes]]) -> Outcomes:
+        return PayloadStore.write_many(self, items)  # by the method above
 
 
 def test_what_drivers_trace_in_their_threads_belongs_to_the_call(
@@ -113,6 +120,18 @@ def test_what_drivers_trace_in_their_threads_belongs_to_the_call(
         assert span in collector.children(request)
         assert moved in collector.children(span)
         assert Counter(each.name for each in collector.children(moved)) == {verb: 20}
+
+
+def test_a_write_that_another_thread_commits_belongs_to_its_call(
+    memory: DuckDBLTMBackend, collector: Collector
+) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: memory.store(f"k{n}", {"words": n}, {"n": n}), range(80)))
+    assert all(answer["created"] for answer in answers)
+    for span in collector.named("ltm.store"):
+        told = [dict(each.attributes or {}) for each in collector.children(span)]
+        operations = Counter(each["db.operation.name"] for each in told)
+        assert (operations["SELECT"], operations["INSERT"]) == (1, 3)
 
 
 def test_calls_within_a_transaction_are_its_children_beside_begin_and_commit(
