@@ -14,7 +14,7 @@ from tests.telemetry.collecting import Collector, is_child
 def test_a_cached_call_tells_hit_or_miss_and_holds_what_it_sends(
     memory: DuckDBLTMBackend, collector: Collector
 ) -> None:
-    cache_wrap(memory, lambda: 1, key="secret key")
+    cache_wrap(memory, lambda: 1, key="secret key", cleanup_probability=0)
     miss = collector.only("ltm.cache_wrap")
     assert dict(miss.attributes or {}) == {
         "ltm.table": "notes",
@@ -25,7 +25,7 @@ def test_a_cached_call_tells_hit_or_miss_and_holds_what_it_sends(
     assert statements
     assert all(is_child(each, miss) for each in statements)
     collector.forget()
-    cache_wrap(memory, lambda: 1, key="secret key")
+    cache_wrap(memory, lambda: 1, key="secret key", cleanup_probability=0)
     assert collector.attributes("ltm.cache_wrap")["ltm.hit"] is True
     assert "secret key" not in collector.text()
 
