@@ -46,7 +46,9 @@ class EntryCalls(BackendCalls):
         if if_match is not None and if_absent:
             raise ValidationError("if_match and if_absent: give one, not both")
         entry = self.parts.writer.prepare(key, value, metadata, ttl=ttl, expires_at=expires_at)
-        condition = Condition(if_match=if_match, if_absent=if_absent)
+        condition = None
+        if if_match is not None or if_absent:
+            condition = Condition(if_match=if_match, if_absent=if_absent)
         return self._stored(entry, self.parts.writer.write(entry, condition))
 
     @answering

@@ -136,16 +136,17 @@ class EntryWriter:
             updated_at=None if updated_at is None else require_utc(updated_at, "updated_at"),
         )
 
-    def write(self, entry: PreparedEntry, condition: Condition = _UNCONDITIONAL) -> Outcome:
-        """Write one entry.
+    def write(self, entry: PreparedEntry, given: Condition | None = None) -> Outcome:
+        """Write one entry, on the condition that is *given*.
 
         Raises:
-            ConflictError: *condition* does not hold.
+            ConflictError: The condition does not hold.
             PayloadError: The payload could not be written; the old value is as it was.
             CatalogUnavailableError: The catalog could not be reached.
         """
+        condition = given or _UNCONDITIONAL
         try:
-            if condition == _UNCONDITIONAL and self._is_inlined(entry):
+            if given is None and self._is_inlined(entry):
                 put = self._put(entry, None, None, condition, mends=False)
                 outcome, found = self._catalog.write_plain(put, self._clock())
                 if outcome is not None:

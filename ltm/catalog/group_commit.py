@@ -49,6 +49,12 @@ class GroupCommit:
         Raises:
             LTMError: What the database has to say of this write.
         """
+        if not self._queue and self._turn.acquire(blocking=False):
+            # Nobody waits: there is nobody to share a transaction with.
+            try:
+                return self._run(work, is_one=is_one)
+            finally:
+                self._turn.release()
         if telemetry.is_on:
             from contextvars import copy_context
 
@@ -92,9 +98,11 @@ class GroupCommit:
             each.is_written, each.is_done = is_written, True
 
     def _commit_alone(self, waiting: _Waiting) -> None:
-        run = self._database.write_one if waiting.is_one else self._database.write
         try:
-            waiting.is_written = run(waiting.work)
+            waiting.is_written = self._run(waiting.work, is_one=waiting.is_one)
         except Exception as error:  # noqa: BLE001 -- its own thread raises it
             waiting.error = error
         waiting.is_done = True
+
+    def _run(self, work: Work, *, is_one: bool) -> bool:
+        return (self._database.write_one if is_one else self._database.write)(work)

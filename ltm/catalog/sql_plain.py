@@ -40,27 +40,45 @@ def _write_over(
     catalog: SQLCatalog, put: Put, found: EntryRow | None, now: datetime
 ) -> Outcome | None:
     """Write *put* over *found*, and index it; None if the row is another by now."""
-    database, scope = catalog.database, catalog.scope
+    database, statement = catalog.database, catalog.database.statements.write_plain
     decision = _decide(put, found, now)
     assert decision.row is not None  # noqa: S101 -- the value is another
-    bound = columns_of(decision.row, scope)
-    bound["tenant"] = catalog.tenant
-    for name in _SEEN:
-        bound[f"seen_{name}"] = None if found is None else getattr(found, name)
-    steps = IndexSteps(scope)
+    bound = {**columns_of(decision.row, catalog.scope), "tenant": catalog.tenant, **_seen(found)}
+    if found is None and put.document is None and not put.metadata:
+        done = database.write_soon(lambda session: session.run(statement, bound) > 0, is_one=True)
+        return decision.outcome if done else None
+    steps = IndexSteps(catalog.scope)
     steps.add(decision.row, decision, put.document)
 
     def write(session: Session) -> bool:
-        if not session.run(database.statements.write_plain, bound):
+        if not session.run(statement, bound):
             return False
         steps.run(session, database.statements)
         return True
 
-    return decision.outcome if database.write_soon(write, is_one=steps.is_empty) else None
+    return decision.outcome if database.write_soon(write, is_one=False) else None
 
 
-_SEEN = "content_hash", "metadata", "expires_at", "created_at", "updated_at"
-"""What tells a row from another one under its id, as far as a decision goes."""
+def _seen(found: EntryRow | None) -> dict[str, Any]:
+    """Return what tells *found* from another row under its id, as far as a decision goes."""
+    if found is None:
+        return _NOTHING_SEEN
+    return {
+        "seen_content_hash": found.content_hash,
+        "seen_metadata": found.metadata,
+        "seen_expires_at": found.expires_at,
+        "seen_created_at": found.created_at,
+        "seen_updated_at": found.updated_at,
+    }
+
+
+_NOTHING_SEEN = {
+    "seen_content_hash": None,
+    "seen_metadata": None,
+    "seen_expires_at": None,
+    "seen_created_at": None,
+    "seen_updated_at": None,
+}
 
 
 def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import wraps
 from typing import Any
 
 from sqlalchemy import (
@@ -74,6 +76,16 @@ class _NativeJSON(UserDefinedType[str]):
         return cast(column, Text)
 
 
+def _unless_null(convert: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return *convert* as SQLAlchemy wants it; statements of ours go by its name."""
+
+    @wraps(convert)
+    def convert_or_none(value: Any) -> Any:
+        return None if value is None else convert(value)
+
+    return convert_or_none
+
+
 class UTCDateTime(TypeDecorator[datetime]):
     """An instant in UTC with microseconds.
 
@@ -87,11 +99,10 @@ class UTCDateTime(TypeDecorator[datetime]):
         return _NativeInstant() if dialect.name == POSTGRESQL else String(32)
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        # The function itself, without the two that the base class would put around it.
-        return None if dialect.name == POSTGRESQL else write_instant
+        return None if dialect.name == POSTGRESQL else _unless_null(write_instant)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002 -- the base class's
-        return mark_as_utc if dialect.name == POSTGRESQL else read_instant
+        return _unless_null(mark_as_utc if dialect.name == POSTGRESQL else read_instant)
 
 
 class JSONText(TypeDecorator[str]):
@@ -114,7 +125,7 @@ class JSONDocument(TypeDecorator[dict[str, Any]]):
         return _NativeJSON("JSONB") if dialect.name == POSTGRESQL else Text()
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        return write_jsonb if dialect.name == POSTGRESQL else write_document
+        return _unless_null(write_jsonb if dialect.name == POSTGRESQL else write_document)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Any:  # noqa: ARG002 -- the base class's
-        return read_document
+        return _unless_null(read_document)

@@ -1,4 +1,7 @@
-"""How values are converted on their way to a driver and back, by names that can be written down."""
+"""How values are converted on their way to a driver and back, by names that can be written down.
+
+NULL is None both ways, and none of these is asked.
+"""
 
 from __future__ import annotations
 
@@ -17,48 +20,41 @@ if TYPE_CHECKING:
 _LARGE_FLOAT = r'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+'
 
 
-def mark_as_utc(value: datetime | None) -> datetime | None:
+def mark_as_utc(value: datetime) -> datetime:
     """Return an instant that PostgreSQL has told in UTC, as such."""
-    return None if value is None else value.replace(tzinfo=UTC)
+    return value.replace(tzinfo=UTC)
 
 
-def write_instant(value: datetime | None) -> str | None:
+def write_instant(value: datetime) -> str:
     """Return an instant as SQLite keeps it: ISO 8601 text of one width, whose order is time's."""
-    if value is None:
-        return None
     if value.tzinfo is not UTC:
         value = value.astimezone(UTC)
     return value.isoformat(timespec="microseconds")
 
 
-def read_instant(text: str | None) -> datetime | None:
+def read_instant(text: str) -> datetime:
     """Return the instant that :func:`write_instant` has written.
 
     Raises:
         IntegrityError: *text* is none of its.
     """
-    if text is None:
-        return None
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError) as error:
         raise IntegrityError(f"catalog row: {error}") from error
 
 
-def write_document(value: dict[str, Any] | None) -> str | None:
+def write_document(value: dict[str, Any]) -> str:
     """Return a JSON object as text."""
-    if not value:
-        return None if value is None else "{}"
-    return canonical_json(value)
+    return canonical_json(value) if value else "{}"
 
 
-def write_jsonb(value: dict[str, Any] | None) -> str | None:
+def write_jsonb(value: dict[str, Any]) -> str:
     """Return a JSON object as text for PostgreSQL's JSONB."""
-    text = write_document(value)
-    return None if text is None else spell_out(text)
+    return spell_out(write_document(value))
 
 
-def read_document(text: str | None) -> dict[str, Any] | None:
+def read_document(text: str) -> dict[str, Any]:
     """Return the JSON object in *text*.
 
     Raises:
@@ -66,7 +62,7 @@ def read_document(text: str | None) -> dict[str, Any] | None:
     """
     if text == "{}":  # as most entries have it
         return {}
-    document: dict[str, Any] | None = None if text is None else parse(text, where="metadata")
+    document: dict[str, Any] = parse(text, where="metadata")
     return document
 
 

@@ -73,7 +73,9 @@ class Statement:
             return self._pick(parameters)
         values = list(self._pick(parameters))
         for place, convert in self._binders:
-            values[place] = convert(values[place])
+            value = values[place]
+            if value is not None:
+                values[place] = convert(value)
         return values
 
     def read(self, row: Row) -> Row:
@@ -82,7 +84,9 @@ class Statement:
             return row
         values = list(row)
         for place, convert in self._readers:
-            values[place] = convert(values[place])
+            value = values[place]
+            if value is not None:
+                values[place] = convert(value)
         return tuple(values)
 
 
