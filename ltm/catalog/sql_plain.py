@@ -117,6 +117,8 @@ def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
     if answer is None:
         return PlainWrite(None, catalog.read(put.key, now))
     is_written, *seen = answer
+    if is_written and seen[0] is None:
+        return PlainWrite(Outcome(put.key, stored=True, created=True), None)
     found = None if seen[0] is None else EntryRow(put.id, put.key, *seen)
     if is_written:
         return PlainWrite(_decide(put, found, now).outcome, found)
