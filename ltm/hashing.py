@@ -54,6 +54,11 @@ def canonical_json(value: object) -> str:
     raise SerializationError(path, reason)
 
 
+def write_json(value: object) -> str:
+    """Return the canonical JSON of a *value* that is known to be JSON."""
+    return _encode(value)
+
+
 def hash_text(text: str) -> str:
     """Return ``sha256:`` and the hexadecimal SHA-256 of canonical JSON *text*."""
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

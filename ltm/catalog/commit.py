@@ -11,7 +11,7 @@ from datetime import datetime
 
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import ConflictError
-from ltm.hashing import canonical_json
+from ltm.hashing import write_json
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -216,7 +216,7 @@ def same_terms(row: EntryRow, metadata: Metadata, expires_at: datetime | None) -
 
 def same_metadata(one: Metadata, other: Metadata) -> bool:
     """Return whether two objects are the same JSON, where ``1``, ``1.0`` and ``true`` differ."""
-    return one == other and (not one or canonical_json(one) == canonical_json(other))
+    return one == other and (not one or write_json(one) == write_json(other))
 
 
 def _has_value(row: EntryRow) -> bool:

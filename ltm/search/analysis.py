@@ -97,6 +97,8 @@ class Analyzer:
         self.language = language
         self._is_english = language == "english"
         self._characters = _CharacterMap(is_english=self._is_english)
+        codes = range(128)
+        self._ascii = "".join(self._characters[code] or " " for code in codes).encode().ljust(256)
         # Its own cache is off: it sorts all it holds whenever it is full.
         self._stem: Callable[[str], str] = Stemmer.Stemmer(language, 0).stemWord
         self._stemming = threading.Lock()  # a stemmer keeps the word it works on
@@ -161,14 +163,16 @@ class Analyzer:
         )
 
     def _analyze(self, text: str, *, with_characters: bool) -> list[str]:
-        if not text.isascii():
+        if text.isascii():
+            # By a table of bytes, which is several times as fast.
+            words = text.encode().translate(self._ascii).decode().split()
+        else:
             from ltm.search.scripts import has_unspaced, normalize
 
             text = normalize(text, keeps_accents=not self._is_english)
+            words = text.translate(self._characters).split()
             if has_unspaced(text):
-                words = text.translate(self._characters).split()
                 return list(self._split_scripts(words, with_characters=with_characters))
-        words = text.translate(self._characters).split()
         return [token for token in map(self._tokens.__getitem__, words) if token]
 
     def _split_scripts(self, words: list[str], *, with_characters: bool) -> Iterator[str]:
@@ -190,10 +194,10 @@ class Analyzer:
             word = _resolve_apostrophes(word)
         if self._is_english and word in _ENGLISH_STOP_WORDS:
             return ""
-        if not any(map(str.isalnum, word)):
+        if not word.isalnum() and not any(map(str.isalnum, word)):
             return ""
         # Endings are of words; "a1b2es" is an id.
-        if not any(map(str.isdigit, word)):
+        if word.isalpha() or not any(map(str.isdigit, word)):
             with self._stemming:
                 word = self._stem(word) or word
         if word.isascii():

@@ -92,6 +92,11 @@ def index_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     Raises:
         ValidationError: The metadata holds what is not JSON.
     """
+    if not any(isinstance(value, _CONTAINERS) for value in metadata.values()):
+        return [
+            (encode_path(path), _cut(_encode_scalar(value), MAX_CODE_BYTES))
+            for path, value in metadata.items()
+        ]
     codes = _container_codes(metadata.values())
     rows: dict[tuple[str, str], None] = {}
     for path, node in _nodes(metadata):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from ltm.errors import IntegrityError
-from ltm.hashing import canonical_json, parse
+from ltm.hashing import parse, write_json
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def read_instant(text: str) -> datetime:
 
 def write_document(value: dict[str, Any]) -> str:
     """Return a JSON object as text."""
-    return canonical_json(value) if value else "{}"
+    return write_json(value) if value else "{}"
 
 
 def write_jsonb(value: dict[str, Any]) -> str:
