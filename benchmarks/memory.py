@@ -27,13 +27,13 @@ def _compare(place: Place) -> Iterator[Comparison]:
         raise UnavailableError("memory: only Linux tells the peak of one process")
     scale = place.scale
     few = _fill(os.path.join(place.directory, "few"), scale.few)
-    many = _fill(os.path.join(place.directory, "many"), scale.many)
+    many = _fill(os.path.join(place.directory, "many"), scale.streamed)
     for verb in VERBS:
         yield Comparison(
-            title=f"{verb}, {scale.many:,} entries",
+            title=f"{verb}, {scale.streamed:,} entries",
             contestants=[
                 _run(f"ltm, {scale.few:,} entries", verb, few),
-                _run(f"ltm, {scale.many:,} entries", verb, many),
+                _run(f"ltm, {scale.streamed:,} entries", verb, many),
             ],
             target=Target(BUFFERED.get(verb, 1.3)),
             rounds=1,

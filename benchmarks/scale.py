@@ -21,6 +21,8 @@ class Scale:
     few: int
     many: int
     """Entries of the two memories between which a get must not differ much."""
+    streamed: int
+    """Entries that are gone through in bounded memory."""
     filtered: int
     """Entries among which a metadata filter finds its own."""
     searched: int
@@ -44,6 +46,7 @@ FULL = Scale(
     starts=15,
     few=1000,
     many=1_000_000,
+    streamed=1_000_000,
     filtered=100_000,
     searched=10_000,
     crowds=3,
@@ -60,6 +63,7 @@ QUICK = Scale(
     starts=3,
     few=1000,
     many=50_000,
+    streamed=10_000,
     filtered=10_000,
     searched=3000,
     crowds=1,
@@ -76,6 +80,7 @@ SMOKE = Scale(
     starts=1,
     few=10,
     many=20,
+    streamed=20,
     filtered=100,
     searched=50,
     crowds=1,

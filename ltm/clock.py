@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 
 from ltm.errors import ValidationError
 
@@ -17,9 +18,8 @@ BEGINNING = datetime.min.replace(tzinfo=UTC)
 """The instant as of which nothing has expired."""
 
 
-def utc_now() -> datetime:
-    """Return the present instant in UTC, with microseconds."""
-    return datetime.now(UTC)
+utc_now: Clock = partial(datetime.now, UTC)
+"""Returns the present instant in UTC, with microseconds."""
 
 
 def require_utc(instant: object, name: str) -> datetime:

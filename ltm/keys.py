@@ -55,9 +55,17 @@ def generate_entry_id(key: str, *, table: str = DEFAULT_TABLE, tenant: str = "")
     In the default table without a tenant it is the SHA-256 of the key, which other tools compute
     too. Elsewhere the parts are joined by NUL, which none of them can hold, so no two entries meet.
     """
-    if tenant or table != DEFAULT_TABLE:
-        key = f"\0{tenant}\0{table}\0{key}"
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hash_key(id_prefix(table=table, tenant=tenant) + key)
+
+
+def id_prefix(*, table: str, tenant: str) -> str:
+    """Return what stands before each key of a logical table where ids are made of them."""
+    return f"\0{tenant}\0{table}\0" if tenant or table != DEFAULT_TABLE else ""
+
+
+def hash_key(text: str) -> str:
+    """Return the id of the entry whose key is in *text*, after its prefix."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def prefix_upper_bound(prefix: str) -> str | None:

@@ -73,7 +73,11 @@ class ValueReader:
         if row is None:
             return None
         if row.storage_uri is None and isinstance(row.inlined_text, str) and self._verify:
-            return ReadValue(row, _verify_inlined(row, row.inlined_text))
+            try:
+                value = parse_verified(row.inlined_text, row.content_hash, where="its row")
+            except IntegrityError as error:  # on the hottest path messages are made on demand
+                raise IntegrityError(f"entry {row.key!r}: {error}") from error
+            return ReadValue(row, value)
         # Of a row that is not replaced no more is looked at than there is here.
         entry = self.read(cast(EntryRow, row))
         return None if entry is None else ReadValue(entry.row, entry.value)
@@ -167,14 +171,6 @@ class ValueReader:
         if self._verify:
             return parse_verified(text, row.content_hash, where=where)
         return parse(text, where=where)
-
-
-def _verify_inlined(row: EntryRow | ValueRow, text: str) -> JSONValue:
-    """Decode the *text* of an inlined value; on this hottest path a message is made on demand."""
-    try:
-        return parse_verified(text, row.content_hash, where="its row")
-    except IntegrityError as error:
-        raise IntegrityError(f"entry {row.key!r}: {error}") from error
 
 
 def _gone(row: EntryRow) -> PayloadNotFoundError:

@@ -12,7 +12,7 @@ from ltm.catalog.commit import Outcome, PlainWrite, Put, Removal
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
-from ltm.keys import DEFAULT_TABLE, generate_entry_id, validate_name
+from ltm.keys import DEFAULT_TABLE, hash_key, id_prefix, validate_name
 from ltm.search.analysis import get_analyzer
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
@@ -105,6 +105,7 @@ class CatalogPrimitives(ABC):
         self.language = get_analyzer(language).language
         self.inline_threshold = validate_threshold(inline_threshold)
         self.clock = clock
+        self._id_prefix = id_prefix(table=self.table_name, tenant=self.tenant)
 
     @abstractmethod
     def bind(self, table: str, *, inline_threshold: int, language: str) -> Catalog:
@@ -298,4 +299,4 @@ class CatalogPrimitives(ABC):
 
     def entry_id(self, key: str) -> str:
         """Return the id of *key* in this table."""
-        return generate_entry_id(key, table=self.table_name, tenant=self.tenant)
+        return hash_key(self._id_prefix + key)

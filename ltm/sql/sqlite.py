@@ -43,18 +43,12 @@ class SQLitePool(DriverPool):
         self._durability = durability
         self._busy_timeout = busy_timeout
         self._idle: list[sqlite3.Connection] = []
-        self._process = os.getpid()
         self._closed = False
         _POOLS.add(self)
 
     def acquire(self) -> sqlite3.Connection:
         if self._closed:
             raise ClosedError(f"catalog {self.where} is closed")
-        if self._process != os.getpid():
-            # SQLite's locks belong to the process that took them: using or even closing a parent's
-            # connection here would break the parent's.
-            _ABANDONED.extend(self._idle)
-            self._idle, self._process = [], os.getpid()
         try:
             return self._idle.pop()
         except IndexError:
@@ -82,10 +76,18 @@ class SQLitePool(DriverPool):
 
     def close_idle(self) -> None:
         """Close the connections that nobody uses at the moment."""
-        if self._process == os.getpid():
-            while self._idle:
-                with suppress(IndexError):  # another thread took the last one
-                    self._idle.pop().close()
+        while self._idle:
+            with suppress(IndexError):  # another thread took the last one
+                self._idle.pop().close()
+
+    def leave_to_parent(self) -> None:
+        """Begin with an empty pool in a forked child.
+
+        SQLite's locks belong to the process that took them: to use or even close a parent's
+        connection here would break the parent's.
+        """
+        _ABANDONED.extend(self._idle)
+        self._idle = []
 
     def make_durable(self) -> None:
         if self._durability == "normal":
@@ -253,7 +255,12 @@ def _close_idle_connections() -> None:
         pool.close_idle()
 
 
+def _leave_to_parent() -> None:
+    for pool in list(_POOLS):
+        pool.leave_to_parent()
+
+
 if hasattr(os, "register_at_fork"):
     # Within a process SQLite remembers which locks it has taken on a file. A child would inherit
     # the memory without the locks, and its own connections would rely on them.
-    os.register_at_fork(before=_close_idle_connections)
+    os.register_at_fork(before=_close_idle_connections, after_in_child=_leave_to_parent)
