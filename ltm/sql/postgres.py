@@ -301,9 +301,10 @@ class PostgresPool(DriverPool):
     def _take(self) -> BoundedConnection | None:
         """Return an idle connection, or None if one is to be opened, which is counted already."""
         if not self._closed:
-            # Without the lock, which is for whoever finds none.
-            with suppress(IndexError):
+            try:  # without the lock, which is for whoever finds none
                 return self._idle.pop()
+            except IndexError:
+                pass
         with self._changed:
             self._waiting += 1
             try:
