@@ -10,7 +10,7 @@ from math import isfinite
 
 from ltm.clock import parse_instant, require_utc
 from ltm.errors import SerializationError, ValidationError
-from ltm.hashing import canonical_json
+from ltm.hashing import canonical_json, parse
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ def validate_metadata(metadata: object) -> Metadata:
     # Canonical text is ASCII: NUL and surrogates can only be there as escapes.
     if "\\u0000" in text or "\\ud" in text:
         _refuse_unstorable(plain, "metadata")
-    kept: Metadata = json.loads(text, parse_float=_parse_float if "-0.0" in text else None)
+    kept: Metadata
+    if "-0.0" in text:
+        kept = json.loads(text, parse_float=_parse_float)
+    else:
+        kept = parse(text, where="metadata")
     return kept
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import json.encoder
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from math import isfinite
 
@@ -26,8 +27,28 @@ _PLAIN_TYPES = _CONTAINERS | {str, int, float, bool, type(None)}
 
 _TOO_DEEP = "is nested too deeply"
 
-_encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 _raw_decode = json.JSONDecoder().raw_decode
+
+
+def _make_encode() -> Callable[[object], str]:
+    """Return what writes JSON text by the standard library's encoder in C, made once.
+
+    ``JSONEncoder`` makes one for each text, which takes as long as to write a short one.
+    """
+    encoder = json.JSONEncoder(sort_keys=True, allow_nan=False)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:  # an interpreter without it
+        return encoder.encode
+    # Without the dict in which to look for a value that contains itself: what an error leaves in
+    # it would be found by later texts. Such a value ends in a RecursionError.
+    chunks = make(
+        *(None, encoder.default, json.encoder.encode_basestring_ascii, None),
+        *(encoder.key_separator, encoder.item_separator, True, False, False),
+    )
+    return lambda value: "".join(chunks(value, 0))
+
+
+_encode = _make_encode()
 
 
 def canonical_json(value: object) -> str:
@@ -43,7 +64,7 @@ def canonical_json(value: object) -> str:
         # The encoder writes tuples as lists and numbers as keys without a word, and a pair of
         # surrogates as the character it would encode. Reading the text back finds them all, but
         # takes longer than a look at a value in which there can't be any of these.
-        if _is_plain(value):
+        if _is_plain(value, text):
             return text
         if json.loads(text) == value and not _is_too_deep(text, value):
             return text
@@ -103,8 +124,8 @@ def parse(text: str, *, where: str) -> Any:
     return value
 
 
-def _is_plain(value: object) -> bool:
-    """Return whether *value*, which has JSON text, surely comes back from it as it is.
+def _is_plain(value: object, text: str) -> bool:
+    """Return whether *value*, whose JSON is *text*, surely comes back from it as it is.
 
     That is so if all its types are JSON's own, its strings hold no surrogates, its keys are ASCII,
     and it is not nested too deeply. It is looked at level by level, whole levels at once.
@@ -112,12 +133,13 @@ def _is_plain(value: object) -> bool:
     Raises:
         TypeError: A key is not a string.
     """
+    is_ascii = "\\u" not in text  # or has control characters, which do no harm
     level = [value]
     for _ in range(MAX_DEPTH):
         types = {*map(type, level)}
         if not types <= _PLAIN_TYPES:
             return False
-        if str in types and not _are_encodable([each for each in level if type(each) is str]):
+        if not (is_ascii or _are_encodable([each for each in level if type(each) is str])):
             return False
         if types.isdisjoint(_CONTAINERS):
             return True

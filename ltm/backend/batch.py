@@ -32,13 +32,16 @@ class BatchWriter:
             )
         for index, entry in enumerate(entries):
             try:
-                fields = _fields_of(entry)
-                prepared = writer.prepare(fields.pop("key"), fields.pop("value"), **fields)
+                if isinstance(entry, tuple) and 2 <= len(entry) <= 3:
+                    prepared = writer.prepare(*entry)
+                else:
+                    prepared = writer.prepare(**_fields_of(entry))
             except LTMError as error:
                 self._failures[index] = _key_of(entry), error
             else:
                 # The last entry of a key counts, at its place in the order.
-                self._prepared.pop(prepared.key, None)
+                if prepared.key in self._prepared:
+                    del self._prepared[prepared.key]
                 self._prepared[prepared.key] = index, prepared
 
     def first_error(self) -> LTMError | None:
@@ -111,17 +114,14 @@ class BatchWriter:
 
 
 def _fields_of(entry: object) -> dict[str, Any]:
-    if isinstance(entry, Mapping):
-        unknown = [name for name in entry if name not in _FIELDS]
-        if unknown:
-            raise ValidationError(f"unknown field {unknown[0]!r}: expected {sorted(_FIELDS)}")
-        fields = dict(entry)
-    elif isinstance(entry, tuple) and 2 <= len(entry) <= 3:
-        fields = dict(zip(("key", "value", "metadata"), entry, strict=False))
-    else:
+    if not isinstance(entry, Mapping):
         raise ValidationError(
             f"expected a mapping or (key, value[, metadata]), got {type(entry).__name__}"
         )
+    unknown = [name for name in entry if name not in _FIELDS]
+    if unknown:
+        raise ValidationError(f"unknown field {unknown[0]!r}: expected {sorted(_FIELDS)}")
+    fields = dict(entry)
     for name in ("key", "value"):
         if name not in fields:
             raise ValidationError(f"{name}: is missing")

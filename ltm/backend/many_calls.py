@@ -11,7 +11,7 @@ from ltm.catalog.base import validate_limit
 from ltm.entry import EntryRow, JSONValue, Metadata
 from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 from ltm.keys import validate_key, validate_prefix
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from typing import Any
@@ -58,7 +58,7 @@ class ManyCalls(BackendCalls):
         self.require_open()
         if isinstance(keys, str):
             raise ValidationError("keys: expected a list of keys, got str")
-        wanted = list(dict.fromkeys(validate_key(key) for key in keys))
+        wanted = list(dict.fromkeys(map(validate_key, keys)))
         recall = self.parts.recall
         if recall is None:
             entries: Sequence[ReadEntry] = self._read_many(wanted)
@@ -69,20 +69,33 @@ class ManyCalls(BackendCalls):
             except CatalogUnavailableError as error:
                 self.outage.began(error, epoch)
                 return self._recall_many(wanted, recall, error)
-        seen = {entry.row.key for entry in entries}
-        whole = {entry.row.key: entry for entry in entries if entry.error is None}
+        results: dict[str, JSONValue] = {}
+        found: dict[str, BatchEntry] = {}
+        for row, value, failure in entries:
+            if failure is None:
+                results[row.key] = value
+                found[row.key] = {
+                    "value": value,
+                    "metadata": row.metadata,
+                    "content_hash": row.content_hash,
+                    "inlined": row.storage_uri is None,
+                }
+        failed = _failed(entries) if len(found) < len(entries) else []
+        seen = found.keys() | {key for key, _ in failed} if failed else found
         answer: RetrieveBatchAnswer = {
             "success": True,
-            "results": {key: entry.value for key, entry in whole.items()},
-            "entries": {key: _fields(entry) for key, entry in whole.items()},
+            "results": results,
+            "entries": found,
             "missing": [key for key in wanted if key not in seen],
-            "found": len(whole),
+            "found": len(found),
         }
-        return self.with_failures(answer, _failed(entries))
+        return self.with_failures(answer, failed)
 
     def _read_many(self, keys: Sequence[str]) -> list[ReadEntry]:
-        rows = self.parts.catalog.read_many(keys, self.parts.clock())
-        return self.parts.reader.read_rows([rows[key] for key in keys if key in rows])
+        rows = self.parts.catalog.read_values(keys, self.parts.clock())
+        # Of a row that is not replaced no more is looked at than there is here.
+        given = [rows[key] for key in keys if key in rows]
+        return self.parts.reader.read_rows(cast(list[EntryRow], given))
 
     def _recall_many(
         self, keys: Sequence[str], recall: Recall, error: CatalogUnavailableError
@@ -166,13 +179,3 @@ class ManyCalls(BackendCalls):
 
 def _failed(entries: Iterable[ReadEntry]) -> list[tuple[str, LTMError]]:
     return [(entry.row.key, entry.error) for entry in entries if entry.error is not None]
-
-
-def _fields(entry: ReadEntry) -> BatchEntry:
-    row = entry.row
-    return {
-        "value": entry.value,
-        "metadata": row.metadata,
-        "content_hash": row.content_hash,
-        "inlined": row.storage_uri is None,
-    }

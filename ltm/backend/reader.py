@@ -88,6 +88,8 @@ class ValueReader:
         A row whose payload is gone is read again: if it was replaced meanwhile the new one counts,
         if it was deleted it is left out. A failure stands beside its row and hides no other.
         """
+        if all(row.storage_uri is None for row in rows):
+            return [self._read_inlined(row) for row in rows]
         found: dict[str, ReadEntry] = {}
         pending = list(rows)
         for _ in range(MAX_PURSUITS):
@@ -118,7 +120,7 @@ class ValueReader:
         outside: list[tuple[EntryRow, str]] = []
         for row in rows:
             if row.storage_uri is None:
-                found[row.key] = self._attempt(row, row.inlined_text)
+                found[row.key] = self._read_inlined(row)
             else:
                 outside.append((row, row.storage_uri))
         if not outside:
@@ -153,6 +155,15 @@ class ValueReader:
             else:
                 replaced.append(current)
         return replaced
+
+    def _read_inlined(self, row: EntryRow) -> ReadEntry:
+        text = row.inlined_text
+        if not (self._verify and isinstance(text, str)):
+            return self._attempt(row, text)
+        try:
+            return ReadEntry(row, parse_verified(text, row.content_hash, where="its row"))
+        except IntegrityError as error:  # on a hot path messages are made on demand
+            return ReadEntry(row, None, IntegrityError(f"entry {row.key!r}: {error}"))
 
     def _attempt(self, row: EntryRow, text: object, uri: str | None = None) -> ReadEntry:
         try:

@@ -21,7 +21,7 @@ from ltm.catalog.commit import (
 )
 from ltm.clock import Clock, require_utc
 from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
-from ltm.errors import CatalogUnavailableError, LTMError, PayloadError, PayloadNotFoundError
+from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.hashing import canonical_json, hash_text
 from ltm.keys import validate_key
 from ltm.locations import object_path
@@ -147,7 +147,7 @@ class EntryWriter:
         condition = given or _UNCONDITIONAL
         try:
             if given is None and self._is_inlined(entry):
-                put = self._put(entry, None, None, condition, mends=False)
+                put = self._put_inlined(entry)
                 outcome, found = self._catalog.write_plain(put, self._clock())
                 if outcome is not None:
                     self._attempted([entry.key])
@@ -173,7 +173,21 @@ class EntryWriter:
             PayloadError: A payload could not be written; nothing is stored.
             CatalogUnavailableError: The catalog could not be reached.
         """
-        found = self._catalog.read_many([entry.key for entry in entries], self._clock())
+        if not entries:
+            return []
+        keys = [entry.key for entry in entries]
+        if not all(map(self._is_inlined, entries)):
+            found = self._catalog.read_many(keys, self._clock())
+            return self._write(entries, found, _UNCONDITIONAL)
+        try:
+            puts = [*map(self._put_inlined, entries)]
+            outcomes, found = self._catalog.write_new(puts, self._clock())
+        except LTMError:
+            self._attempted(keys)
+            raise
+        if outcomes is not None:
+            self._attempted(keys)
+            return outcomes
         return self._write(entries, found, _UNCONDITIONAL)
 
     def _write(
@@ -183,7 +197,11 @@ class EntryWriter:
         condition: Condition,
     ) -> list[Outcome]:
         """Commit those *entries* that differ from the rows in *found*."""
-        equal = self._find_equal(entries, found)
+        equal: dict[str, EntryRow] = {}
+        if found:
+            from ltm.backend.equality import find_equal
+
+            equal = find_equal(self._store, entries, found)
         outcomes: dict[str, Outcome] = {}
         changed: list[PreparedEntry] = []
         for entry in entries:
@@ -210,39 +228,6 @@ class EntryWriter:
             for outcome in self._commit(changed, equal, damaged, condition):
                 outcomes[outcome.key] = outcome
         return [outcomes[entry.key] for entry in entries]
-
-    def _find_equal(
-        self, entries: Sequence[PreparedEntry], found: Mapping[str, EntryRow]
-    ) -> dict[str, EntryRow]:
-        """Return the rows in *found* that have the very value of their entry.
-
-        Equal hashes are not enough: a success means that the value is there, so what the row names
-        is read and compared. A value that is lost or damaged is not equal.
-
-        Raises:
-            PayloadError: The store failed; whether a payload is there is not known.
-        """
-        equal: dict[str, EntryRow] = {}
-        outside: list[tuple[PreparedEntry, EntryRow, str]] = []
-        for entry in entries:
-            row = found.get(entry.key)
-            if row is None or row.content_hash != entry.content_hash:
-                continue
-            if row.storage_uri is not None:
-                outside.append((entry, row, row.storage_uri))
-            elif row.inlined_text == entry.text:
-                equal[entry.key] = row
-        if not outside:
-            return equal
-        from ltm.payload.values import read_texts
-
-        texts = read_texts(self._store, [uri for _, _, uri in outside])
-        for (entry, row, _), text in zip(outside, texts, strict=True):
-            if isinstance(text, PayloadError) and not isinstance(text, PayloadNotFoundError):
-                raise text
-            if text == entry.text:
-                equal[entry.key] = row
-        return equal
 
     def upload(self, entries: Sequence[PreparedEntry]) -> list[str | LTMError | None]:
         """Write the payloads of *entries* in parallel.
@@ -363,6 +348,22 @@ class EntryWriter:
             return self._catalog.write(changes, self._clock())
         finally:
             self._attempted([change.key for change in changes])
+
+    def _put_inlined(self, entry: PreparedEntry) -> Put:
+        """Return an unconditional write; made of many, it is made quickly."""
+        return Put(
+            self._catalog.entry_id(entry.key),
+            entry.key,
+            entry.content_hash,
+            entry.byte_size,
+            entry.metadata,
+            None,
+            entry.text,
+            entry.document,
+            entry.expires_at,
+            created_at=entry.created_at,
+            updated_at=entry.updated_at,
+        )
 
     def _put(
         self,

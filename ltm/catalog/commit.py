@@ -90,6 +90,15 @@ class PlainWrite(NamedTuple):
     """The live row that was there."""
 
 
+class NewWrite(NamedTuple):
+    """What became of writes that were to be done at once, if all their entries are new."""
+
+    outcomes: list[Outcome] | None
+    """None if nothing was written."""
+    found: dict[str, EntryRow]
+    """The live rows that were there, by key."""
+
+
 class Decision(NamedTuple):
     """What a catalog has to carry out."""
 

@@ -32,14 +32,17 @@ if TYPE_CHECKING:
 
 IDS_PER_STATEMENT = 500
 
+VALUES_PER_STATEMENT = 1000
+"""How many values are read at once, of which nothing but themselves is asked for."""
+
 CONTENTION_SECONDS = 30.0
 """For how long a write is tried anew while others get in its way."""
 
 
-def in_chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:
+def in_chunks(items: Sequence[T], size: int = IDS_PER_STATEMENT) -> Iterator[Sequence[T]]:
     """Yield *items* in slices of as many as one statement may name."""
-    for start in range(0, len(items), IDS_PER_STATEMENT):
-        yield items[start : start + IDS_PER_STATEMENT]
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
 
 
 class Database:

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 
-from ltm.catalog.commit import Outcome, PlainWrite, Put, Removal
+from ltm.catalog.commit import NewWrite, Outcome, PlainWrite, Put, Removal
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
@@ -133,6 +133,15 @@ class CatalogPrimitives(ABC):
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
         """Return the live rows of *keys* by key; one round trip for every 500."""
 
+    def read_values(
+        self, keys: Sequence[str], now: datetime
+    ) -> Mapping[str, EntryRow] | Mapping[str, ValueRow]:
+        """Return what :meth:`read_many` does, or as much of it as a read of the values needs.
+
+        It takes no more round trips.
+        """
+        return self.read_many(keys, now)
+
     def can_inline(self, metadata: Metadata, byte_size: int) -> bool:  # noqa: ARG002 -- most can
         """Return whether a row has room for a value of *byte_size* bytes beside *metadata*."""
         return True
@@ -159,6 +168,17 @@ class CatalogPrimitives(ABC):
             CatalogUnavailableError: Nothing is known to be written.
         """
         return PlainWrite(None, self.read(put.key, now))
+
+    def write_new(self, puts: Sequence[Put], now: datetime) -> NewWrite:
+        """Carry out *puts* of distinct keys at once if no row is there; or else, read their keys.
+
+        It is for writes of inlined values without a condition. All are carried out in one
+        transaction, or none; outcomes are in the order of *puts*.
+
+        Raises:
+            CatalogUnavailableError: Nothing is known to be written.
+        """
+        return NewWrite(None, self.read_many([put.key for put in puts], now))
 
     @abstractmethod
     def rows_by_key(

@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from itertools import starmap
 
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
+    NewWrite,
     Outcome,
     PlainWrite,
     Put,
@@ -19,7 +21,7 @@ from ltm.catalog.commit import (
     decide_removal,
     is_live,
 )
-from ltm.catalog.database import Database, in_chunks
+from ltm.catalog.database import VALUES_PER_STATEMENT, Database, in_chunks
 from ltm.catalog.primitives import (
     CatalogStatistics,
     IndexedEntry,
@@ -33,7 +35,7 @@ from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
 from ltm.locations import PARTS_END
 from ltm.sql.dialect import Gate
-from ltm.sql.execution import Row, Session
+from ltm.sql.execution import Session
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -132,8 +134,21 @@ class SQLCatalog(Catalog):
         return ValueRow(key, *found) if expires_at is None or expires_at > now else None
 
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
-        rows = self._rows_of([self.entry_id(key) for key in keys], now)
+        rows = self.rows_of([self.entry_id(key) for key in keys], now)
         return {row.key: row for row in rows.values()}
+
+    def read_values(self, keys: Sequence[str], now: datetime) -> dict[str, ValueRow]:
+        database, statement = self.database, self.database.statements.select_values
+        found: dict[str, ValueRow] = {}
+        bound = self._scope(now)
+        for chunk in in_chunks(keys, VALUES_PER_STATEMENT):
+            if database.dialect.finds_by_key:
+                bound["keys"] = database.dialect.bind_list(chunk)
+            else:
+                bound["ids"] = database.dialect.bind_list([*map(self.entry_id, chunk)])
+            for row in starmap(ValueRow, database.rows(statement, bound)):
+                found[row[0]] = row
+        return found
 
     def rows_by_key(
         self, prefix: str, after: str, limit: int, condition: Filter | None, now: datetime
@@ -156,7 +171,7 @@ class SQLCatalog(Catalog):
 
         def find(session: Session) -> list[tuple[EntryRow, float]]:
             hits = find_ranked(session, self.database, question, limit, condition, scope)
-            rows = self._rows_of([hit.entry_id for hit in hits], now, session)
+            rows = self.rows_of([hit.entry_id for hit in hits], now, session)
             # Words without an entry are for verification to find, not for a search to fail on.
             return [(rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows]
 
@@ -177,6 +192,12 @@ class SQLCatalog(Catalog):
         self.table()
         return write_plain(self, put, now)
 
+    def write_new(self, puts: Sequence[Put], now: datetime) -> NewWrite:
+        from ltm.catalog.sql_batch import write_new
+
+        self.table()
+        return write_new(self, puts, now)
+
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
         self.table()
         # Two transactions that lock or insert rows in one order never wait for one another.
@@ -184,7 +205,7 @@ class SQLCatalog(Catalog):
         leases = bound_leases(ordered)
 
         def write(session: Session) -> list[Outcome]:
-            snapshot_seq, newest, found = self._current(session, [each.id for each in ordered])
+            snapshot_seq, newest, found = self.read_current(session, [each.id for each in ordered])
             if leases:
                 from ltm.catalog.sql_leases import end_leases
 
@@ -212,7 +233,7 @@ class SQLCatalog(Catalog):
         self.table()
 
         def remove(session: Session) -> list[Outcome]:
-            snapshot_seq, newest, _ = self._current(session, [])
+            snapshot_seq, newest, _ = self.read_current(session, [])
             bound = self._scope(now) | {"limit": limit}
             steps = self._steps(now)
             for row in session.rows(self.database.statements.select_expired, bound):
@@ -224,24 +245,9 @@ class SQLCatalog(Catalog):
         return self.database.write(remove, self.gate)
 
     def probe(self, now: datetime) -> None:
-        """Use the schedule of deletions, which readers of entries never see."""
-        import secrets
+        from ltm.catalog.sql_upkeep import probe
 
-        self.table()
-        statements, dialect = self.database.statements, self.database.dialect
-        uri = f"{self.table().storage_prefix}/probe-{secrets.token_hex(8)}"
-        one = {"uris": dialect.bind_list([uri])}
-        row = {"storage_uri": uri, "tenant_id": self.tenant, "scheduled_at": now}
-
-        def use(session: Session) -> list[Row]:
-            session.write_rows(statements.schedule_deletion, [row])
-            found = session.rows(statements.select_deletable, one)
-            session.run(statements.forget_deletions, {"uri": uri, "uri_end": uri + PARTS_END})
-            return found
-
-        found = self.database.write(use)
-        if found != [(uri,)]:
-            raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a row")
+        probe(self, now)
 
     # Indexes
 
@@ -254,7 +260,7 @@ class SQLCatalog(Catalog):
         from ltm.catalog.sql_indexes import write_indexed
 
         def index(session: Session) -> None:
-            _, _, found = self._current(session, sorted(row.id for row, _ in entries))
+            _, _, found = self.read_current(session, sorted(row.id for row, _ in entries))
             for chunk in in_chunks(entries):
                 write_indexed(session, self._steps(self.clock()), chunk, found)
 
@@ -299,19 +305,9 @@ class SQLCatalog(Catalog):
         self.database.write(forget)
 
     def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
-        statements = self.database.statements
+        from ltm.catalog.sql_upkeep import move_payloads
 
-        def move(session: Session) -> None:
-            places = [{"old_uri": old, "new_uri": new} for old, new in sorted(moves.items())]
-            # In this order: whoever replaces an entry meanwhile has made a version of it by then.
-            session.run_many(statements.move_entry_payload, places)
-            session.run_many(statements.move_version_payload, places)
-            deletion = {"tenant_id": self.tenant, "scheduled_at": now}
-            session.write_rows(
-                statements.schedule_deletion, [deletion | {"storage_uri": old} for old in moves]
-            )
-
-        self.database.write(move)
+        move_payloads(self, moves, now)
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"
@@ -361,9 +357,10 @@ class SQLCatalog(Catalog):
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a table")
         return made
 
-    def _rows_of(
+    def rows_of(
         self, ids: Sequence[str], now: datetime, session: Session | None = None
     ) -> dict[str, EntryRow]:
+        """Return the live rows among *ids*, by id; read in *session* if one is given."""
         read = self.database.rows if session is None else session.rows
         found: dict[str, EntryRow] = {}
         for chunk in in_chunks(ids):
@@ -372,7 +369,7 @@ class SQLCatalog(Catalog):
                 found[row[0]] = EntryRow._make(row)
         return found
 
-    def _current(
+    def read_current(
         self, session: Session, ids: Sequence[str]
     ) -> tuple[int, int, dict[str, EntryRow]]:
         """Return ``snapshot_seq``, the newest snapshot and the rows of *ids*, expired or not."""

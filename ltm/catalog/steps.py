@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ltm.catalog.commit import Decision, Outcome
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, Metadata
 from ltm.search.analysis import Document
 from ltm.search.codes import index_rows
 from ltm.sql.dialect import ContentionError
-from ltm.sql.execution import Session
+from ltm.sql.execution import Session, Statement
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, TypeAlias
 
     from ltm.sql.statements import Statements
 
@@ -36,6 +37,26 @@ def columns_of(row: EntryRow, scope: dict[str, str]) -> dict[str, Any]:
     }
 
 
+_COLUMNS = (
+    *("id", "key", "content_hash", "storage_uri", "byte_size", "inlined_value", "metadata"),
+    *("expires_at", "begin_seq", "created_at", "updated_at"),
+)
+"""Where the fields of an :class:`EntryRow` stand."""
+
+Columns: TypeAlias = "dict[str, Sequence[Any]]"
+"""Values of rows, by the name of their column."""
+
+
+def columns_of_rows(rows: Sequence[EntryRow], scope: dict[str, str]) -> Columns:
+    """Return the columns of *rows*, of which there is one at least."""
+    return scoped(dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)), scope, len(rows))
+
+
+def scoped(columns: Mapping[str, Sequence[Any]], scope: Mapping[str, Any], count: int) -> Columns:
+    """Return the *columns* of *count* rows beside those that are the same in each row."""
+    return {**columns, **{name: [value] * count for name, value in scope.items()}}
+
+
 class IndexSteps:
     """Collects what is to be done to the words and metadata rows of entries."""
 
@@ -44,24 +65,21 @@ class IndexSteps:
     def __init__(self, scope: dict[str, str]) -> None:
         """Begin with nothing; *scope* is ``tenant_id`` and ``table_name``."""
         self._scope = scope
-        self._words: list[dict[str, Any]] = []
+        self._words: dict[str, list[Any]] = {"entry_id": [], "text": [], "length": []}
         self._wordless: list[str] = []
         self._outdated: list[str] = []
-        self._metadata: list[dict[str, Any]] = []
+        self._metadata: dict[str, list[Any]] = {
+            "entry_id": [],
+            "updated_at": [],
+            "path": [],
+            "value": [],
+        }
         self._touched: list[str] = []
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is nothing to do."""
-        return not (
-            self._words or self._wordless or self._outdated or self._metadata or self._touched
-        )
 
     def add(self, row: EntryRow, decision: Decision, document: Document | None) -> None:
         """Take in that *row* is written, with the words to be found by."""
         if document is not None:
-            words = {"entry_id": row.id, "text": document.text, "length": document.length}
-            self._words.append({**words, **self._scope})
+            self.add_words(row.id, document)
         elif decision.replaces:
             self._wordless.append(row.id)
         if not decision.metadata_changed:
@@ -71,15 +89,27 @@ class IndexSteps:
         if decision.replaces:
             self._outdated.append(row.id)
         if row.metadata:
-            named = {"entry_id": row.id, "updated_at": row.updated_at, **self._scope}
-            self._metadata += [
-                named | {"path": path, "value": code} for path, code in index_rows(row.metadata)
-            ]
+            self.add_metadata(row.id, row.metadata, row.updated_at)
+
+    def add_words(self, entry_id: str, document: Document) -> None:
+        """Take in that an entry is to be found by the words of *document*."""
+        words = self._words
+        words["entry_id"].append(entry_id)
+        words["text"].append(document.text)
+        words["length"].append(document.length)
+
+    def add_metadata(self, entry_id: str, metadata: Metadata, updated_at: datetime) -> None:
+        """Take in that *metadata* is indexed of an entry that has no metadata rows."""
+        rows, columns = index_rows(metadata), self._metadata
+        columns["entry_id"] += [entry_id] * len(rows)
+        columns["updated_at"] += [updated_at] * len(rows)
+        columns["path"] += [path for path, _ in rows]
+        columns["value"] += [code for _, code in rows]
 
     def run(self, session: Session, statements: Statements) -> None:
         """Run the statements, once the rows of the entries are written."""
         bind_list = session.dialect.bind_list
-        session.write_rows(statements.upsert_search, self._words)
+        self._write(session, statements.upsert_search, self._words)
         if self._wordless:
             # Asked first: to delete nothing from the full-text index of SQLite is work enough.
             found = session.rows(statements.select_wordy, {"ids": bind_list(self._wordless)})
@@ -88,9 +118,16 @@ class IndexSteps:
                 session.run(statements.delete_search, {"ids": wordy})
         if self._outdated:
             session.run(statements.delete_metadata, {"ids": bind_list(self._outdated)})
-        session.write_rows(statements.insert_metadata, self._metadata)
+        self._write(session, statements.insert_metadata, self._metadata)
         if self._touched:
             session.run(statements.touch_metadata, {"ids": bind_list(self._touched)})
+
+    def _write(
+        self, session: Session, statement: Statement, columns: Mapping[str, Sequence[Any]]
+    ) -> None:
+        count = len(columns["entry_id"])
+        if count:
+            session.write_columns(statement, scoped(columns, self._scope, count))
 
 
 class WriteSteps:
@@ -105,8 +142,8 @@ class WriteSteps:
         self._versions: list[str] = []
         self._deletions: list[dict[str, Any]] = []
         self._removed: list[str] = []
-        self._new: list[dict[str, Any]] = []
-        self._changed: list[dict[str, Any]] = []
+        self._new: list[EntryRow] = []
+        self._changed: list[EntryRow] = []
         self._indexes = IndexSteps(self._scope)
 
     def add(self, entry_id: str, decision: Decision, document: Document | None = None) -> None:
@@ -119,8 +156,7 @@ class WriteSteps:
             deletion = {"storage_uri": outcome.freed, "scheduled_at": self._now}
             self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
         if row is not None:
-            fields = columns_of(row, self._scope)
-            (self._changed if decision.replaces else self._new).append(fields)
+            (self._changed if decision.replaces else self._new).append(row)
             self._indexes.add(row, decision, document)
         elif decision.replaces:
             self._removed.append(entry_id)
@@ -138,7 +174,11 @@ class WriteSteps:
         session.write_rows(statements.schedule_deletion, self._deletions)
         if self._removed:
             session.run(statements.delete_entries, {"ids": bind_list(self._removed)})
-        if session.write_rows(statements.insert_entry, self._new) != len(self._new):
-            raise ContentionError("an entry that was not there has been written meanwhile")
-        session.write_rows(statements.upsert_entry, self._changed)
+        if self._new:
+            columns = columns_of_rows(self._new, self._scope)
+            if session.write_columns(statements.insert_entry, columns) != len(self._new):
+                raise ContentionError("an entry that was not there has been written meanwhile")
+        if self._changed:
+            columns = columns_of_rows(self._changed, self._scope)
+            session.write_columns(statements.upsert_entry, columns)
         self._indexes.run(session, statements)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.typed import TYPE_CHECKING, NamedTuple
@@ -43,6 +43,9 @@ class SQLDialect(ABC):
     makes_own_schema: ClassVar[bool]
     """Whether a catalog makes and upgrades its schema without being told to."""
 
+    finds_by_key: ClassVar[bool]
+    """Whether many values are found by their keys rather than by their ids."""
+
     indexes_within: ClassVar[bool]
     """Whether a plain write indexes in the statement that writes the entry."""
 
@@ -63,8 +66,11 @@ class SQLDialect(ABC):
         """Run transaction control on a driver's *connection*."""
 
     @abstractmethod
-    def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """Return the parameters with which an INSERT is run to write all of *rows*."""
+    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> int:
+        """Run the INSERT *text* on a driver's *connection* and return how many rows it wrote.
+
+        Their values are in *columns*, which are in the order of the statement's parameters.
+        """
 
     @abstractmethod
     def bind_list(self, values: Sequence[Any]) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
 from functools import cache
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
-from ltm.sql.conversions import spell_out
+from ltm.sql.conversions import write_array
 from ltm.sql.dialect import (
     BrokenConnectionError,
     ConnectionLostError,
@@ -47,6 +46,7 @@ class SQLiteDialect(SQLDialect):
     name = "sqlite"
     begin_read = "BEGIN"
     makes_own_schema = True
+    finds_by_key = True
     indexes_within = False
 
     # Rank 1 compares the index with its content table, not with itself alone.
@@ -65,8 +65,11 @@ class SQLiteDialect(SQLDialect):
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text)
 
-    def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        return rows
+    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> int:
+        cursor = connection.cursor()
+        # A row is made when the driver takes it: no more than one is there at a time.
+        cursor.executemany(text, zip(*columns, strict=True))
+        return int(cursor.rowcount)
 
     def bind_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values)
@@ -102,6 +105,7 @@ class PostgreSQLDialect(SQLDialect):
     name = "postgresql"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     makes_own_schema = False
+    finds_by_key = False
     indexes_within = True
     # The index is made of the words by PostgreSQL itself.
     check_index = None
@@ -124,13 +128,11 @@ class PostgreSQLDialect(SQLDialect):
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text, prepare=False)
 
-    def bind_rows(self, rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        if not rows:
-            return []
-        return [{"rows": spell_out(json.dumps(rows, default=datetime.isoformat))}]
+    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> int:
+        return int(connection.execute(text, [*map(write_array, columns)]).rowcount)
 
-    def bind_list(self, values: Sequence[Any]) -> list[Any]:
-        return list(values)
+    def bind_list(self, values: Sequence[Any]) -> str:
+        return write_array(values)
 
     def read_list(self, listed: list[int] | None) -> list[int]:
         return [] if listed is None else listed

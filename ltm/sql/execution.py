@@ -78,6 +78,13 @@ class Statement:
                 values[place] = convert(value)
         return values
 
+    def bind_columns(self, columns: Mapping[str, Sequence[Any]]) -> list[Sequence[Any]]:
+        """Return the values of each parameter, in their order, for many rows at once."""
+        values = [columns[name] for name in self.parameters]
+        for place, convert in self._binders:
+            values[place] = _convert_all(convert, values[place])
+        return values
+
     def read(self, row: Row) -> Row:
         """Return a driver's *row* with its values converted to Python's."""
         if not self._readers:
@@ -89,6 +96,15 @@ class Statement:
                 values[place] = convert(value)
         return tuple(values)
 
+    def read_all(self, rows: list[Row]) -> list[Row]:
+        """Do the same with many rows, one column after the other: that takes half as long."""
+        if not self._readers or not rows:
+            return rows
+        columns: list[Sequence[Any]] = list(zip(*rows, strict=True))
+        for place, convert in self._readers:
+            columns[place] = [None if each is None else convert(each) for each in columns[place]]
+        return list(zip(*columns, strict=True))
+
 
 def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
     """Return what takes the values of *names* out of a mapping, in their order."""
@@ -98,6 +114,14 @@ def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]
         (name,) = names
         return lambda parameters: (parameters[name],)
     return itemgetter(*names)
+
+
+def _convert_all(convert: Callable[[Any], Any], values: Sequence[Any]) -> Sequence[Any]:
+    """Return *values* converted; rows that are written together mostly share their instants."""
+    if len({*map(id, values)}) == 1:
+        value = values[0]
+        return [None if value is None else convert(value)] * len(values)
+    return [None if value is None else convert(value) for value in values]
 
 
 class Session:
@@ -118,7 +142,7 @@ class Session:
     def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         """Return every row that *statement* answers."""
         cursor = self.connection.execute(statement.text, statement.bind(parameters))
-        return [statement.read(row) for row in cursor.fetchall()]
+        return statement.read_all(cursor.fetchall())
 
     def row(self, statement: Statement, parameters: Mapping[str, Any]) -> Row | None:
         """Return the first row that *statement* answers, or None."""
@@ -133,7 +157,16 @@ class Session:
 
     def write_rows(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
         """Run an INSERT of the dialect's with all of *rows* and return how many it wrote."""
-        return self.run_many(statement, self.dialect.bind_rows(rows))
+        if not rows:
+            return 0
+        return self.write_columns(
+            statement, {name: [row[name] for row in rows] for name in rows[0]}
+        )
+
+    def write_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> int:
+        """Do the same with the values of a row or more by their columns."""
+        bound = statement.bind_columns(columns)
+        return self.dialect.write_rows(self.connection, statement.text, bound)
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         """Run *statement* once for each of *parameters*, in one call of the driver."""
@@ -165,6 +198,10 @@ class ObservedSession(Session):
     def run(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
         with self._span(statement.operation, statement.text):
             return super().run(statement, parameters)
+
+    def write_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> int:
+        with self._span(statement.operation, statement.text):
+            return super().write_columns(statement, columns)
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         rows = list(parameters)

@@ -49,7 +49,7 @@ class Idiom(ABC):
 
     @abstractmethod
     def insert(self, target: Table, columns: Sequence[str]) -> ConflictInsert:
-        """Return INSERT of *columns*; its parameters are those of ``SQLDialect.bind_rows``."""
+        """Return INSERT of *columns*; its parameters are those of ``SQLDialect.write_rows``."""
 
     def upsert(
         self,

@@ -63,13 +63,18 @@ _SIMPLE: ColumnElement[Any] = literal_column("'simple'::regconfig")
 FEW_REPEATED = 4
 """Up to so many words a text is short of distinct ones, how often each occurs is not asked."""
 
-_RECORD_TYPES: dict[type, TypeEngine[Any]] = {
+_ELEMENT_TYPES: dict[type, TypeEngine[Any]] = {
     BigInteger: BigInteger(),
     Integer: Integer(),
     UTCDateTime: DateTime(timezone=True),
-    JSONDocument: postgresql.JSONB(),
 }
-"""Of what is not text, as it is read from JSON."""
+"""Of the arrays that rows come in, where it is not text."""
+
+_DOCUMENT_TYPES: dict[type, TypeEngine[Any]] = {
+    JSONDocument: postgresql.JSONB(),
+    JSONText: postgresql.JSON(),
+}
+"""What comes as text and is another type."""
 
 
 class SQLiteIdiom(Idiom):
@@ -191,17 +196,18 @@ class PostgreSQLIdiom(Idiom):
         return dialect
 
     def insert(self, target: Table, columns: Sequence[str]) -> postgresql.Insert:
-        # Of all rows in one JSON text: a single statement, whatever their number.
-        types = {name: _RECORD_TYPES.get(type(target.c[name].type), Text()) for name in columns}
-        rows = func.jsonb_to_recordset(cast(bindparam("rows", type_=Text), postgresql.JSONB))
-        record = rows.table_valued(
-            *(column(name, kind) for name, kind in types.items()), name="given"
-        ).render_derived(with_types=True)
+        # Of all rows in one array for each column: a single statement, whatever their number.
+        types = {name: target.c[name].type for name in columns}
+        arrays = (
+            bindparam(name, type_=ARRAY(_ELEMENT_TYPES.get(type(kind), Text())))
+            for name, kind in types.items()
+        )
+        given = func.unnest(*arrays).table_valued(*columns, name="given").render_derived()
         values = [
-            cast(record.c[name], postgresql.JSON)
-            if isinstance(target.c[name].type, JSONText)
-            else record.c[name]
-            for name in columns
+            cast(given.c[name], _DOCUMENT_TYPES[type(kind)])
+            if type(kind) in _DOCUMENT_TYPES
+            else given.c[name]
+            for name, kind in types.items()
         ]
         return postgresql.insert(target).from_select(list(columns), select(*values))
 

@@ -57,6 +57,36 @@ class BackendManySuite(BackendFixtures):
         assert (changed["stored"], changed["deduplicated"]) == (1, 1)
         assert len(payloads_of(memory)) == 1
 
+    @pytest.mark.parametrize("met", ["k3", "k57", "k199"])
+    @pytest.mark.parametrize("ttl", [None, 5])
+    def test_a_batch_of_new_entries_may_meet_one_that_is_there(
+        self, memory: DuckDBLTMBackend, clock: FakeClock, met: str, ttl: int | None
+    ) -> None:
+        memory.store(met, "old", {"old": 1}, ttl=ttl)
+        memory.create_snapshot("before")
+        clock.advance(5)
+        batch = [(f"k{n}", {"n": n}, {"new": 1}) for n in range(200)]
+        answer = memory.store_batch(batch)
+        assert (answer["stored"], answer["deduplicated"]) == (200, 0)
+        assert memory.retrieve(met)["value"] == {"n": int(met[1:])}
+        assert memory.search(metadata_filter={"new": 1}, limit=300)["count"] == 200
+        assert memory.search(metadata_filter={"old": 1})["count"] == 0
+        if ttl is None:
+            assert memory.retrieve(met, snapshot="before")["value"] == "old"
+        memory.delete(met)
+        again = memory.store_batch(batch)
+        assert (again["stored"], again["deduplicated"]) == (1, 199)
+
+    def test_a_batch_keeps_texts_that_look_like_syntax(self, memory: DuckDBLTMBackend) -> None:
+        texts = ['"', "\\", '\\"', "{}", "{a,b}", "NULL", ",", " ", "a\nb", "é", "1e+16", "'"]
+        batch = [(text, {"text": text}, {text: [text], "x": 1e16}) for text in texts]
+        assert memory.store_batch(batch)["success"]
+        found = memory.retrieve_batch(texts)
+        assert found["results"] == {text: {"text": text} for text in texts}
+        metadata = {key: entry["metadata"] for key, entry in found["entries"].items()}
+        assert metadata == {text: {text: [text], "x": 1e16} for text in texts}
+        assert memory.search(metadata_filter={"x": 1e16}, limit=20)["count"] == len(texts)
+
     def test_an_atomic_batch_with_one_bad_entry_stores_nothing(
         self, memory: DuckDBLTMBackend
     ) -> None:

@@ -1,0 +1,67 @@
+"""Batches of new entries in SQL, written without a look at what is there.
+
+An INSERT that leaves alone what it meets tells by its count that there was nothing. So of entries
+that most probably have no old rows not all are asked for, and none is locked or decided upon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from ltm.catalog.commit import NewWrite, Outcome, Put, StaleEntryError
+from ltm.catalog.database import in_chunks
+from ltm.catalog.steps import Columns, IndexSteps, scoped
+from ltm.sql.execution import Session
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ltm.catalog.sql import SQLCatalog
+
+
+def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWrite:
+    """Carry out *puts* if no row is there; see ``CatalogPrimitives.write_new``."""
+    database = catalog.database
+    # In the order in which all writers lock rows; and as ids are hashes, those that are asked for
+    # first are a random sample: the many that are there are found before anything is written.
+    ordered = sorted(puts, key=lambda put: put.id)
+    first, *others = in_chunks([put.id for put in ordered])
+    found = catalog.rows_of(first, now)
+    if found:
+        for chunk in others:
+            found |= catalog.rows_of(chunk, now)
+        return NewWrite(None, {row.key: row for row in found.values()})
+
+    def write(session: Session) -> None:
+        begin_seq = catalog.read_current(session, [])[0]
+        for chunk in in_chunks(ordered):
+            columns = _columns_of(chunk, now, begin_seq, catalog.scope)
+            written = session.write_columns(database.statements.insert_entry, columns)
+            if written != len(chunk):
+                raise StaleEntryError(chunk[0].key, None, "no row for any entry of the batch")
+        for chunk in in_chunks(ordered):
+            steps = IndexSteps(catalog.scope)
+            for put in chunk:
+                if put.document is not None:
+                    steps.add_words(put.id, put.document)
+                if put.metadata:
+                    steps.add_metadata(put.id, put.metadata, put.updated_at or now)
+            steps.run(session, database.statements)
+
+    try:
+        database.write(write, catalog.gate)
+    except StaleEntryError:
+        # One was there and not asked for, has expired, or was written meanwhile.
+        return NewWrite(None, catalog.read_many([put.key for put in puts], now))
+    return NewWrite([Outcome(put.key, stored=True, created=True) for put in puts], {})
+
+
+def _columns_of(
+    puts: Sequence[Put], now: datetime, begin_seq: int, scope: dict[str, str]
+) -> Columns:
+    """Return the columns of the rows that *puts* make."""
+    columns: Columns = dict(zip(Put._fields, zip(*puts, strict=True), strict=True))
+    columns["inlined_value"] = columns["inlined_text"]
+    for name in ("created_at", "updated_at"):
+        columns[name] = [given or now for given in columns[name]]
+    return scoped(columns, {**scope, "begin_seq": begin_seq}, len(puts))
