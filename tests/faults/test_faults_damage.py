@@ -144,7 +144,6 @@ def test_one_damaged_payload_hides_no_other(place: Place, memory: DuckDBLTMBacke
         "content_hash = 'sha256:0'",
         "content_hash = ''",
         "inlined_value = CAST(x'ff31' AS TEXT)",
-        "created_at = 'yesterday'",
         "expires_at = 'someday'",
         "metadata = '{broken'",
     ],
@@ -155,6 +154,18 @@ def test_a_damaged_row_is_an_integrity_error(place: Place, damage: str) -> None:
     place.rows(f"UPDATE ltm_entries SET {damage}")
     with place.open() as memory:
         expect_error(memory, IntegrityError)
+
+
+def test_a_damaged_instant_hides_no_value_and_is_an_error_where_it_is_read(place: Place) -> None:
+    with place.open() as memory:
+        memory.store("k", 1)
+        place.rows("UPDATE ltm_entries SET created_at = 'yesterday'")
+        assert memory.retrieve("k")["value"] == 1
+        assert memory.retrieve_batch(["k"])["results"] == {"k": 1}
+        for call in (lambda: memory.store("k", 2), lambda: memory.stats(), memory.search):
+            assert call()["success"] or call()["error_type"] == "integrity_error"
+        with pytest.raises(IntegrityError, match="yesterday"):
+            memory.catalog.get_entry("k")
 
 
 @pytest.mark.parametrize("value", [1, LARGE], ids=["inlined", "payload"])
