@@ -2,7 +2,9 @@
 
 To import it takes as long as all that a short program asks of its memory. Type checkers see the
 names that are meant; the modules that a store and a retrieve need import these, and whatever stands
-in annotations alone under ``TYPE_CHECKING``.
+in annotations alone under ``TYPE_CHECKING``. What public methods name there has a stand-in in the
+``else:`` of it, true if less exact: agent frameworks make tools of methods by
+:func:`typing.get_type_hints`, which evaluates the annotations.
 """
 
 from __future__ import annotations
@@ -12,9 +14,12 @@ from collections import namedtuple
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from typing import Any as Any
     from typing import NamedTuple as NamedTuple
+    from typing import Self as Self
     from typing import cast as cast
 else:
+    Any = Self = object
 
     class _NamedTupleMeta(type):
         """Makes named tuples of classes; their annotations stay the text that they are."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from ltm import telemetry
 from ltm.backend.aftermath import ImmediateAftermath
+from ltm.backend.base import LTMBackend
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.outage import Outage
@@ -24,17 +25,18 @@ from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
 from ltm.payload.formats import validate_format
 from ltm.payload.store import open_payload_store
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from typing import Any, Self
-
     from sqlalchemy import Connection
 
     from ltm.backend.aftermath import Aftermath
     from ltm.backend.recall import Recall
     from ltm.backend.transaction import BoundBackend
     from ltm.backend.writer import Attempted
+else:
+    BoundBackend = LTMBackend
+    Connection = object
 
 
 class _ThreadState(threading.local):

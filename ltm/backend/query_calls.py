@@ -8,10 +8,10 @@ from ltm.backend.observed import observed
 from ltm.backend.parts import BackendCalls
 from ltm.duckdb_forks import in_duckdb
 from ltm.payload.base import validate_timeout
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, overload
+    from typing import Literal, overload
 
     from ltm.backend.query_database import QueryDatabase, Statement
     from ltm.catalog.history import Snapshot

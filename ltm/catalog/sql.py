@@ -34,17 +34,17 @@ from ltm.keys import prefix_upper_bound
 from ltm.locations import PARTS_END
 from ltm.sql.dialect import Gate
 from ltm.sql.execution import Row, Session
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from sqlalchemy import Connection, Engine
 
     from ltm.catalog.sql_history import SQLHistory
     from ltm.catalog.sql_leases import SQLLeases
     from ltm.search.analysis import Document, Question
     from ltm.search.filters import Filter
+else:
+    Connection = Document = Engine = Filter = Question = SQLHistory = SQLLeases = object
 
 
 class SQLCatalog(Catalog):

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import Pool
 
     Durability = Literal["normal", "full"]
+else:
+    Durability = str
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a connection waits for another one's transaction, unless told otherwise."""
