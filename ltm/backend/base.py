@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
 
 from ltm.entry import JSONValue, Metadata
-from ltm.typed import TYPE_CHECKING, Any, Self
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any, Self
 
 if TYPE_CHECKING:
     from typing import Literal, overload

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import _local
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 
+import ltm.duckdb_forks  # noqa: F401 -- before DuckDB: it sees to forks
 from ltm import telemetry
 from ltm.backend.aftermath import ImmediateAftermath
 from ltm.backend.base import LTMBackend
@@ -25,7 +25,7 @@ from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
 from ltm.payload.formats import validate_format
 from ltm.payload.store import open_payload_store
-from ltm.typed import TYPE_CHECKING, Any, Self
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any, Self
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -39,7 +39,7 @@ else:
     Connection = object
 
 
-class _ThreadState(threading.local):
+class _ThreadState(_local):
     """What each thread has of its own."""
 
     transaction: Any = None
@@ -146,8 +146,12 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.catalog!r}, {self.payloads!r})"
 
-    @contextmanager
-    def transaction(self) -> Iterator[BoundBackend]:
+    def transaction(self) -> AbstractContextManager[BoundBackend]:
+        from contextlib import contextmanager
+
+        return contextmanager(self._transaction)()
+
+    def _transaction(self) -> Iterator[BoundBackend]:
         self.require_open()
         if self._thread.transaction is not None:
             with self._thread.transaction.transaction() as block:

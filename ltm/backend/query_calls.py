@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 from ltm.backend.observed import observed
 from ltm.backend.parts import BackendCalls
-from ltm.duckdb_forks import in_duckdb
 from ltm.payload.base import validate_timeout
 from ltm.typed import TYPE_CHECKING, Any
 
@@ -56,6 +55,7 @@ class QueryCalls(BackendCalls):
     ) -> Any:
         # Here, because most who open a memory never ask it in SQL.
         from ltm.backend.query_database import open_database
+        from ltm.duckdb_gate import in_duckdb
 
         if timeout is not None:
             validate_timeout(timeout)

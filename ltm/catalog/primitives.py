@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 
@@ -14,7 +13,7 @@ from ltm.entry import EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE, hash_key, id_prefix, validate_name
 from ltm.search.analysis import get_analyzer
-from ltm.typed import TYPE_CHECKING, NamedTuple, Self
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, NamedTuple, Self
 
 if TYPE_CHECKING:
     from ltm.catalog.base import Catalog

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 
 from ltm.catalog.base import Catalog
@@ -34,7 +33,7 @@ from ltm.keys import prefix_upper_bound
 from ltm.locations import PARTS_END
 from ltm.sql.dialect import Gate
 from ltm.sql.execution import Row, Session
-from ltm.typed import TYPE_CHECKING, Any
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -79,8 +78,12 @@ class SQLCatalog(Catalog):
             self.database, table=table, inline_threshold=inline_threshold, language=language
         )
 
-    @contextmanager
-    def transaction(self) -> Iterator[SQLCatalog]:
+    def transaction(self) -> AbstractContextManager[SQLCatalog]:
+        from contextlib import contextmanager
+
+        return contextmanager(self._transaction)()
+
+    def _transaction(self) -> Iterator[SQLCatalog]:
         self.table()
         with self.database.transaction(self.gate) as database:
             yield self._on(database)

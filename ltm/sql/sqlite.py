@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 import weakref
 from collections.abc import Callable
-from contextlib import suppress
 
 from ltm.errors import CatalogUnavailableError, ClosedError
 from ltm.sql.pools import DriverPool
@@ -79,8 +77,11 @@ class SQLitePool(DriverPool):
     def close_idle(self) -> None:
         """Close the connections that nobody uses at the moment."""
         while self._idle:
-            with suppress(IndexError):  # another thread took the last one
-                self._idle.pop().close()
+            try:
+                connection = self._idle.pop()
+            except IndexError:
+                break  # another thread took the last one
+            connection.close()
 
     def leave_to_parent(self) -> None:
         """Begin with an empty pool in a forked child.
@@ -120,7 +121,9 @@ class SharedMemoryPool(DriverPool):
             busy_timeout: Seconds to wait for other threads' transactions.
         """
         self._busy_timeout = busy_timeout
-        self._lock = threading.RLock()
+        from threading import RLock
+
+        self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
