@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-import weakref
 from collections.abc import Callable
 
 from ltm.errors import CatalogUnavailableError, ClosedError
@@ -32,6 +31,10 @@ MAX_IDLE = 16
 """How many connections are kept open while nobody uses them."""
 
 
+_IDLE: dict[int, list[sqlite3.Connection]] = {}
+"""The connections that nobody uses at the moment, of every pool there is, by its identity."""
+
+
 class SQLitePool(DriverPool):
     """Connections to one SQLite file, as many as are used at once; reused last in, first out."""
 
@@ -44,7 +47,11 @@ class SQLitePool(DriverPool):
         self._busy_timeout = busy_timeout
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        _POOLS.add(self)
+        _IDLE[id(self)] = self._idle
+
+    # The registry is bound here: a pool may outlive the names of this module.
+    def __del__(self, _registry: dict[int, list[sqlite3.Connection]] = _IDLE) -> None:
+        _registry.pop(id(self), None)
 
     def acquire(self) -> sqlite3.Connection:
         if self._closed:
@@ -72,25 +79,7 @@ class SQLitePool(DriverPool):
 
     def close(self) -> None:
         self._closed = True
-        self.close_idle()
-
-    def close_idle(self) -> None:
-        """Close the connections that nobody uses at the moment."""
-        while self._idle:
-            try:
-                connection = self._idle.pop()
-            except IndexError:
-                break  # another thread took the last one
-            connection.close()
-
-    def leave_to_parent(self) -> None:
-        """Begin with an empty pool in a forked child.
-
-        SQLite's locks belong to the process that took them: to use or even close a parent's
-        connection here would break the parent's.
-        """
-        _ABANDONED.extend(self._idle)
-        self._idle = []
+        _close(self._idle)
 
     def make_durable(self) -> None:
         if self._durability == "normal":
@@ -252,17 +241,27 @@ def _autocommit_engine(creator: Callable[[], sqlite3.Connection], pool: type[Poo
 _ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process, kept so that nothing finalises them."""
 
-_POOLS: weakref.WeakSet[SQLitePool] = weakref.WeakSet()
+
+def _close(idle: list[sqlite3.Connection]) -> None:
+    while idle:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            break  # another thread took the last one
+        connection.close()
 
 
 def _close_idle_connections() -> None:
-    for pool in list(_POOLS):
-        pool.close_idle()
+    for idle in list(_IDLE.values()):
+        _close(idle)
 
 
 def _leave_to_parent() -> None:
-    for pool in list(_POOLS):
-        pool.leave_to_parent()
+    # SQLite's locks belong to the process that took them: to use or even close a parent's
+    # connection in a child would break the parent's.
+    for idle in _IDLE.values():
+        _ABANDONED.extend(idle)
+        idle.clear()
 
 
 if hasattr(os, "register_at_fork"):
