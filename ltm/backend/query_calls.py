@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ltm.backend.observed import observed
+from ltm.backend.answering import raising
 from ltm.backend.parts import BackendCalls
 from ltm.payload.base import validate_timeout
 from ltm.typed import TYPE_CHECKING, Any
@@ -43,7 +43,7 @@ class QueryCalls(BackendCalls):
             timeout: float | None = None,
         ) -> Any: ...
 
-    @observed
+    @raising
     def query(
         self,
         sql: str,
