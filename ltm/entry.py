@@ -11,15 +11,15 @@ from math import isfinite
 from ltm.clock import parse_instant, require_utc
 from ltm.errors import SerializationError, ValidationError
 from ltm.hashing import canonical_json, parse
-from ltm.typed import TYPE_CHECKING, NamedTuple
+from ltm.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Any, Final, TypeAlias
+    from typing import Final, TypeAlias
 
-JSONValue: TypeAlias = "Any"
+JSONValue: TypeAlias = Any
 """What JSON can hold: None, bool, int, float, str, lists and string-keyed dicts of these."""
 
-Metadata: TypeAlias = "dict[str, Any]"
+Metadata: TypeAlias = dict[str, Any]
 
 EXPIRY_NAMES = ("_cache_expires_at", "expires_at", "ttl")
 """Names in metadata that are read for an expiry, in this order, where no argument gives one."""

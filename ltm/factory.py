@@ -7,19 +7,19 @@ the groups are ``ltm.catalogs`` and ``ltm.backends``, and each names a callable 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from ltm.backend.base import LTMBackend
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.base import Catalog
 from ltm.errors import ValidationError
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import os
-    from typing import Any
-
     from ltm.config import Settings
+else:
+    Settings = object
 
 CatalogFactory = Callable[..., Catalog]
 BackendFactory = Callable[..., LTMBackend]

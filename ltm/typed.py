@@ -1,20 +1,32 @@
-"""What every start would take from :mod:`typing`, without importing it.
+"""What every start would take from :mod:`typing` and :mod:`contextlib`, without importing them.
 
-To import it takes as long as all that a short program asks of its memory. Type checkers see the
+To import them takes as long as all that a short program asks of its memory. Type checkers see the
 names that are meant; the modules that a store and a retrieve need import these, and whatever stands
-in annotations alone under ``TYPE_CHECKING``.
+in annotations alone under ``TYPE_CHECKING``. What public methods name there has a stand-in in the
+``else:`` of it, true if less exact: agent frameworks make tools of methods by
+:func:`typing.get_type_hints`, which evaluates the annotations.
 """
 
 from __future__ import annotations
 
 from collections import namedtuple
+from types import GenericAlias
 
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager as AbstractContextManager
+    from typing import Any as Any
     from typing import NamedTuple as NamedTuple
+    from typing import Self as Self
     from typing import cast as cast
 else:
+    Any = Self = object
+
+    class AbstractContextManager:
+        """Stands for that of :mod:`contextlib` in annotations."""
+
+        __class_getitem__ = classmethod(GenericAlias)
 
     class _NamedTupleMeta(type):
         """Makes named tuples of classes; their annotations stay the text that they are."""

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from sys import modules
 
 from ltm import telemetry
-from ltm.backend.observed import observed
 from ltm.errors import ConflictError, LTMError
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from typing import Any, Concatenate, ParamSpec, Protocol, Self, TypeVar
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     _P = ParamSpec("_P")
     _S = TypeVar("_S", bound=Answering)
     _A = TypeVar("_A")
+    _C = TypeVar("_C", bound=Callable[..., Any])
 
 
 def failure(error: LTMError) -> Any:
@@ -51,19 +51,19 @@ def answering(
 
     With ``raise_errors=True`` on the backend it is raised all the same.
     """
-    return _answering(method, observed(_answering(method)))
+    return _answering(method, is_observed=True)
 
 
 def _answering(
-    method: Callable[Concatenate[_S, _P], _A],
-    observing: Callable[Concatenate[_S, _P], _A] | None = None,
+    method: Callable[Concatenate[_S, _P], _A], *, is_observed: bool = False
 ) -> Callable[Concatenate[_S, _P], _A]:
-    """Do it, by way of *observing* where OpenTelemetry is used: elsewhere no call is added."""
+    """Do it, observed only where OpenTelemetry is used: elsewhere no call is added."""
 
     @functools.wraps(method)
     def answer(self: _S, /, *args: _P.args, **kwargs: _P.kwargs) -> _A:
-        if observing is not None and telemetry.API in modules and telemetry.notice():
-            return observing(self, *args, **kwargs)
+        if is_observed and telemetry.API in modules and telemetry.notice():
+            observed: _A = _observed(method, answers=True)(self, *args, **kwargs)
+            return observed
         target = self.active()
         epoch = target.outage.epoch
         try:
@@ -80,6 +80,25 @@ def _answering(
         return answered
 
     return answer
+
+
+def raising(method: _C) -> _C:
+    """Let a backend's public *method* be observed that raises its errors."""
+
+    @functools.wraps(method)
+    def call(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        if telemetry.API in modules and telemetry.notice():
+            return _observed(method, answers=False)(self, *args, **kwargs)
+        return method(self, *args, **kwargs)
+
+    return cast("_C", call)
+
+
+@functools.cache
+def _observed(method: Callable[..., Any], *, answers: bool) -> Callable[..., Any]:
+    from ltm.backend.observed import observed  # here: most processes have nobody who collects
+
+    return observed(_answering(method) if answers else method)
 
 
 _WITHOUT_CATALOG = (

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from types import TracebackType
 
 from ltm.entry import JSONValue, Metadata
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any, Self
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, Self, overload
+    from typing import Literal, overload
 
-    from ltm.backend.results import (
-        CleanupAnswer,
-        DeleteAnswer,
-        ExpireAnswer,
-        GarbageAnswer,
-        HealthAnswer,
-        RestoreAnswer,
-        RetrieveAnswer,
-        RetrieveBatchAnswer,
-        SearchAnswer,
-        SnapshotAnswer,
-        SnapshotsAnswer,
-        StatsAnswer,
-        StoreAnswer,
-        StoreBatchAnswer,
-        VerifyAnswer,
-    )
-    from ltm.catalog.history import EntryChange
+    from ltm.backend.results import CleanupAnswer as CleanupAnswer
+    from ltm.backend.results import DeleteAnswer as DeleteAnswer
+    from ltm.backend.results import ExpireAnswer as ExpireAnswer
+    from ltm.backend.results import GarbageAnswer as GarbageAnswer
+    from ltm.backend.results import HealthAnswer as HealthAnswer
+    from ltm.backend.results import RestoreAnswer as RestoreAnswer
+    from ltm.backend.results import RetrieveAnswer as RetrieveAnswer
+    from ltm.backend.results import RetrieveBatchAnswer as RetrieveBatchAnswer
+    from ltm.backend.results import SearchAnswer as SearchAnswer
+    from ltm.backend.results import SnapshotAnswer as SnapshotAnswer
+    from ltm.backend.results import SnapshotsAnswer as SnapshotsAnswer
+    from ltm.backend.results import StatsAnswer as StatsAnswer
+    from ltm.backend.results import StoreAnswer as StoreAnswer
+    from ltm.backend.results import StoreBatchAnswer as StoreBatchAnswer
+    from ltm.backend.results import VerifyAnswer as VerifyAnswer
+    from ltm.catalog.history import EntryChange as EntryChange
+else:
+    CleanupAnswer = DeleteAnswer = ExpireAnswer = GarbageAnswer = HealthAnswer = dict
+    RestoreAnswer = RetrieveAnswer = RetrieveBatchAnswer = SearchAnswer = SnapshotAnswer = dict
+    SnapshotsAnswer = StatsAnswer = StoreAnswer = StoreBatchAnswer = VerifyAnswer = dict
+    EntryChange = dict
 
 
 class LTMBackend(ABC):

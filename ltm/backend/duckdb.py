@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import _local
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 
+import ltm.duckdb_forks  # noqa: F401 -- before DuckDB: it sees to forks
 from ltm import telemetry
 from ltm.backend.aftermath import ImmediateAftermath
+from ltm.backend.base import LTMBackend
 from ltm.backend.entry_calls import EntryCalls
 from ltm.backend.many_calls import ManyCalls
 from ltm.backend.outage import Outage
@@ -24,20 +25,21 @@ from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
 from ltm.payload.formats import validate_format
 from ltm.payload.store import open_payload_store
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any, Self
 
 if TYPE_CHECKING:
-    from typing import Any, Self
-
     from sqlalchemy import Connection
 
     from ltm.backend.aftermath import Aftermath
     from ltm.backend.recall import Recall
     from ltm.backend.transaction import BoundBackend
     from ltm.backend.writer import Attempted
+else:
+    BoundBackend = LTMBackend
+    Connection = object
 
 
-class _ThreadState(threading.local):
+class _ThreadState(_local):
     """What each thread has of its own."""
 
     transaction: Any = None
@@ -144,8 +146,12 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.catalog!r}, {self.payloads!r})"
 
-    @contextmanager
-    def transaction(self) -> Iterator[BoundBackend]:
+    def transaction(self) -> AbstractContextManager[BoundBackend]:
+        from contextlib import contextmanager
+
+        return contextmanager(self._transaction)()
+
+    def _transaction(self) -> Iterator[BoundBackend]:
         self.require_open()
         if self._thread.transaction is not None:
             with self._thread.transaction.transaction() as block:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from ltm import telemetry
 from ltm.backend.answering import answering
+from ltm.backend.base import DeleteAnswer, RetrieveAnswer, StoreAnswer
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry, ReadValue
 from ltm.backend.writer import Condition, PreparedEntry
@@ -14,17 +15,10 @@ from ltm.catalog.commit import Outcome, Removal
 from ltm.entry import JSONValue
 from ltm.errors import CatalogUnavailableError, ConflictError, LTMError, ValidationError
 from ltm.keys import validate_key
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ltm.backend.recall import Recall
-    from ltm.backend.results import (
-        DeleteAnswer,
-        RetrieveAnswer,
-        StoreAnswer,
-    )
 
 
 class EntryCalls(BackendCalls):

@@ -5,25 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ltm.backend.answering import answering
+from ltm.backend.base import RetrieveBatchAnswer, SearchAnswer, StoreBatchAnswer
 from ltm.backend.parts import BackendCalls
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.catalog.base import validate_limit
 from ltm.entry import EntryRow, JSONValue, Metadata
 from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 from ltm.keys import validate_key, validate_prefix
-from ltm.typed import TYPE_CHECKING, cast
+from ltm.typed import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ltm.backend.recall import Recall
-    from ltm.backend.results import (
-        BatchEntry,
-        RetrieveBatchAnswer,
-        SearchAnswer,
-        SearchResult,
-        StoreBatchAnswer,
-    )
+    from ltm.backend.results import BatchEntry, SearchResult
 
 
 class ManyCalls(BackendCalls):

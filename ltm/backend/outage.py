@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from _thread import allocate_lock
 
 from ltm.errors import CatalogUnavailableError, LTMError
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, AbstractContextManager
 
 if TYPE_CHECKING:
     from logging import Logger
@@ -33,7 +31,7 @@ class Outage:
         self._meanwhile = (
             "what was read lately is answered from memory, as stale" if recalls else "calls fail"
         )
-        self._lock = threading.Lock()
+        self._lock = allocate_lock()
 
     def began(self, error: LTMError, epoch: int) -> None:
         """Log an outage, if *error* tells of one that is not known yet.
@@ -51,16 +49,9 @@ class Outage:
         if epoch % 2 and self._enter(epoch + 1):
             _logger().info("catalog %r is available again", self._catalog)
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self) -> AbstractContextManager[None]:
         """Note what becomes of a block that reaches the catalog if it succeeds."""
-        epoch = self.epoch
-        try:
-            yield
-        except LTMError as error:
-            self.began(error, epoch)
-            raise
-        self.ended(epoch)
+        return _Watch(self)
 
     def _enter(self, epoch: int) -> bool:
         """Return whether *epoch* follows the present one and is entered by this call."""
@@ -69,6 +60,22 @@ class Outage:
             if follows:
                 self.epoch = epoch
             return follows
+
+
+class _Watch:
+    """One block whose outcome tells of the catalog."""
+
+    def __init__(self, outage: Outage) -> None:
+        self._outage = outage
+
+    def __enter__(self) -> None:
+        self._epoch = self._outage.epoch
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if error is None:
+            self._outage.ended(self._epoch)
+        elif isinstance(error, LTMError):
+            self._outage.began(error, self._epoch)
 
 
 def _logger() -> Logger:

@@ -15,18 +15,20 @@ from ltm.clock import Clock
 from ltm.entry import EntryRow
 from ltm.errors import ClosedError, LTMError
 from ltm.payload.base import PayloadStore
-from ltm.typed import TYPE_CHECKING, NamedTuple
+from ltm.typed import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from typing import Self, TypeVar
+    from typing import TypeVar
 
     from ltm.backend.aftermath import Aftermath
+    from ltm.backend.base import RetrieveBatchAnswer, SearchAnswer
     from ltm.backend.recall import Recall
-    from ltm.backend.results import RetrieveBatchAnswer, SearchAnswer
     from ltm.backend.writer import Attempted
     from ltm.catalog.history import Snapshot
 
     _ManyAnswer = TypeVar("_ManyAnswer", SearchAnswer, RetrieveBatchAnswer)
+else:
+    _ManyAnswer = dict
 
 
 class Parts(NamedTuple):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ltm.backend.observed import observed
+from ltm.backend.answering import raising
 from ltm.backend.parts import BackendCalls
-from ltm.duckdb_forks import in_duckdb
 from ltm.payload.base import validate_timeout
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any, Literal, overload
+    from typing import Literal, overload
 
     from ltm.backend.query_database import QueryDatabase, Statement
     from ltm.catalog.history import Snapshot
@@ -44,7 +43,7 @@ class QueryCalls(BackendCalls):
             timeout: float | None = None,
         ) -> Any: ...
 
-    @observed
+    @raising
     def query(
         self,
         sql: str,
@@ -56,6 +55,7 @@ class QueryCalls(BackendCalls):
     ) -> Any:
         # Here, because most who open a memory never ask it in SQL.
         from ltm.backend.query_database import open_database
+        from ltm.duckdb_gate import in_duckdb
 
         if timeout is not None:
             validate_timeout(timeout)

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ltm.backend.answering import answering
+from ltm.backend.base import (
+    EntryChange,
+    ExpireAnswer,
+    RestoreAnswer,
+    SnapshotAnswer,
+    SnapshotsAnswer,
+)
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
@@ -14,14 +21,8 @@ from ltm.keys import validate_name
 from ltm.typed import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from ltm.backend.results import (
-        ExpireAnswer,
-        RestoreAnswer,
-        SnapshotAnswer,
-        SnapshotInfo,
-        SnapshotsAnswer,
-    )
-    from ltm.catalog.history import EntryChange, RowChange, Snapshot
+    from ltm.backend.results import SnapshotInfo
+    from ltm.catalog.history import RowChange, Snapshot
 
 CHANGES_PER_WRITE = 200
 

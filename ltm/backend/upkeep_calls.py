@@ -8,19 +8,16 @@ from __future__ import annotations
 from datetime import timedelta
 
 from ltm.backend.answering import answering
+from ltm.backend.base import (
+    CleanupAnswer,
+    GarbageAnswer,
+    HealthAnswer,
+    StatsAnswer,
+    VerifyAnswer,
+)
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.base import validate_limit
 from ltm.errors import ValidationError
-from ltm.typed import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ltm.backend.results import (
-        CleanupAnswer,
-        GarbageAnswer,
-        HealthAnswer,
-        StatsAnswer,
-        VerifyAnswer,
-    )
 
 EXPIRED_PER_COMMIT = 500
 

@@ -18,13 +18,14 @@ from ltm.errors import ValidationError
 from ltm.hashing import parse
 from ltm.keys import validate_key, validate_name, validate_prefix
 from ltm.search.analysis import get_analyzer
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from ltm.catalog.protocol import ChangedEntry, Entry, SearchHit, TrackAnswer
     from ltm.search.filters import Filter
+else:
+    ChangedEntry = Entry = SearchHit = TrackAnswer = dict
+    Filter = object
 
 
 class Catalog(CatalogPrimitives):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from sys import modules
 from types import TracebackType
 
@@ -16,7 +15,7 @@ from ltm.sql.dialects import DIALECTS
 from ltm.sql.execution import Row, Session, Statement
 from ltm.sql.pools import DriverPool
 from ltm.sql.prepared import PreparedStatements
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, AbstractContextManager
 
 if TYPE_CHECKING:
     from typing import Any, TypeVar
@@ -89,8 +88,7 @@ class Database:
 
         return IDIOMS[self.dialect.name]
 
-    @contextmanager
-    def transaction(self, gate: Gate) -> Iterator[Database]:
+    def transaction(self, gate: Gate) -> AbstractContextManager[Database]:
         """Give a database whose statements all run in one transaction, which ends with the block.
 
         It is for the thread that opened it.
@@ -99,6 +97,13 @@ class Database:
             CatalogUnavailableError: It could not be begun or committed; or, where a failure within
                 was passed over, not committed any more.
         """
+        from contextlib import contextmanager
+
+        return contextmanager(self._transaction)(gate)
+
+    def _transaction(self, gate: Gate) -> Iterator[Database]:
+        from contextlib import ExitStack
+
         from ltm.catalog.bound_database import BoundDatabase
 
         begin = self.dialect.begin_write(gate)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 
@@ -37,7 +37,7 @@ class GroupCommit:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._queue: deque[_Waiting] = deque()
-        self._turn = threading.Lock()
+        self._turn = allocate_lock()
 
     def run(self, work: Work, *, is_one: bool) -> bool:
         """Return what *work* returns, once it is committed.

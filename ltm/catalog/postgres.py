@@ -18,6 +18,8 @@ from ltm.sql.pools import DriverPool
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+else:
+    Engine = object
 
 CONNECT_TIMEOUT = 10.0
 STATEMENT_TIMEOUT = 30.0

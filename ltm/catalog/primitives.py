@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
 
@@ -14,17 +13,17 @@ from ltm.entry import EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE, hash_key, id_prefix, validate_name
 from ltm.search.analysis import get_analyzer
-from ltm.typed import TYPE_CHECKING, NamedTuple
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from ltm.catalog.base import Catalog
     from ltm.catalog.history import History
     from ltm.catalog.leases import Leases
     from ltm.finding import Finding
     from ltm.search.analysis import Document, Question
     from ltm.search.filters import Filter
+else:
+    Catalog = Document = Filter = Finding = History = Leases = Question = object
 
 
 def validate_threshold(inline_threshold: object) -> int:

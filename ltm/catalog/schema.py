@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock
 from collections.abc import Callable, Mapping
 
 from ltm.sql.execution import Session
@@ -30,7 +30,7 @@ class SchemaGuard:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._preparing = threading.Lock()
+        self._preparing = allocate_lock()
         self.is_passed = False
         """Whether the schema is known to be at the right revision."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import datetime
 from itertools import starmap
 
@@ -36,17 +35,17 @@ from ltm.keys import prefix_upper_bound
 from ltm.locations import PARTS_END
 from ltm.sql.dialect import Gate
 from ltm.sql.execution import Session
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from sqlalchemy import Connection, Engine
 
     from ltm.catalog.sql_history import SQLHistory
     from ltm.catalog.sql_leases import SQLLeases
     from ltm.search.analysis import Document, Question
     from ltm.search.filters import Filter
+else:
+    Connection = Document = Engine = Filter = Question = SQLHistory = SQLLeases = object
 
 
 class SQLCatalog(Catalog):
@@ -81,8 +80,12 @@ class SQLCatalog(Catalog):
             self.database, table=table, inline_threshold=inline_threshold, language=language
         )
 
-    @contextmanager
-    def transaction(self) -> Iterator[SQLCatalog]:
+    def transaction(self) -> AbstractContextManager[SQLCatalog]:
+        from contextlib import contextmanager
+
+        return contextmanager(self._transaction)()
+
+    def _transaction(self) -> Iterator[SQLCatalog]:
         self.table()
         with self.database.transaction(self.gate) as database:
             yield self._on(database)

@@ -12,14 +12,15 @@ from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE
 from ltm.sql.dialects import SQLiteDialect
 from ltm.sql.pools import DriverPool
-from ltm.sql.sqlite import BUSY_TIMEOUT, SharedMemoryPool, SQLitePool
+from ltm.sql.sqlite import BUSY_TIMEOUT, Durability, SharedMemoryPool, SQLitePool
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ltm.finding import Finding
-    from ltm.sql.sqlite import Durability
+else:
+    Engine = Finding = object
 
 
 class SQLiteCatalog(SQLCatalog):

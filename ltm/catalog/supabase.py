@@ -27,6 +27,8 @@ from ltm.sql.addresses import PoolerMode, PostgresAddress, parse_address, supaba
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
+else:
+    Engine = object
 
 _ENCRYPTED = ("require", "verify-ca", "verify-full")
 

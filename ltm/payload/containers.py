@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ltm.duckdb_forks import in_duckdb
+from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import connect, quote, require_packages
 from ltm.entry import metadata_text
 from ltm.errors import IntegrityError

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 
 _CREATE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | getattr(os, "O_BINARY", 0)
 _CREATE_UNNAMED = getattr(os, "O_TMPFILE", 0) | os.O_WRONLY
@@ -36,8 +35,10 @@ def create(target: str, temporary: str, content: bytes) -> None:
             os.close(descriptor)
         publish(temporary, target)
     finally:
-        with suppress(OSError):  # an interrupt, too, would leave it behind
+        try:
             os.unlink(temporary)
+        except OSError:  # an interrupt, too, would leave it behind
+            pass
 
 
 def _create_unnamed(target: str, content: bytes) -> bool:
@@ -65,8 +66,10 @@ def _create_unnamed(target: str, content: bytes) -> bool:
         except OSError:  # where /proc is missing, too
             return False
     finally:
-        with suppress(OSError):  # after the sync, it has nothing to say
+        try:
             os.close(descriptor)
+        except OSError:  # after the sync, it has nothing to say
+            pass
     return True
 
 

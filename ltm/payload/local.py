@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 
 from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
@@ -93,8 +91,10 @@ class LocalPayloadStore(PayloadStore):
         target = self._base + path
         for directory, error in failures.items():
             if target.startswith(directory if directory.endswith("/") else f"{directory}/"):
-                with suppress(OSError):
+                try:
                     os.unlink(target)
+                except OSError:
+                    pass
                 return self._failure("write", path, error)
         return None
 
@@ -155,8 +155,10 @@ class LocalPayloadStore(PayloadStore):
             changed.append(os.path.dirname(here))
         # Not makedirs(): it would make one again that was settled and removed, without a word.
         for missing in changed[-2::-1]:
-            with suppress(FileExistsError):
+            try:
                 os.mkdir(missing)
+            except FileExistsError:
+                pass
         return {*changed}
 
     def _walk(self, prefix: str) -> Iterator[PayloadObject]:
@@ -210,6 +212,8 @@ def _sync_few(directories: Sequence[str]) -> list[OSError | None]:
 
     Plain threads, for a single object is not worth the import of an executor.
     """
+    import threading
+
     errors: dict[str, OSError | None] = {}
 
     def sync(directory: str) -> None:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ltm.duckdb_forks import in_duckdb
+from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import require_packages
 from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
 from ltm.payload.base import (

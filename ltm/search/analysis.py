@@ -7,7 +7,7 @@ A token is stored, and handed to the database's index, as ASCII letters and digi
 
 from __future__ import annotations
 
-import threading
+from _thread import allocate_lock
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import pairwise
@@ -101,7 +101,7 @@ class Analyzer:
         self._ascii = "".join(self._characters[code] or " " for code in codes).encode().ljust(256)
         # Its own cache is off: it sorts all it holds whenever it is full.
         self._stem: Callable[[str], str] = Stemmer.Stemmer(language, 0).stemWord
-        self._stemming = threading.Lock()  # a stemmer keeps the word it works on
+        self._stemming = allocate_lock()  # a stemmer keeps the word it works on
         self._tokens = _TokenCache(self._make_token)
 
     def analyze(self, text: str) -> list[str]:

@@ -16,7 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ltm.clock import utc_now
-from ltm.duckdb_forks import abandon, in_duckdb
+from ltm.duckdb_forks import abandon
+from ltm.duckdb_gate import in_duckdb
 from ltm.errors import CatalogUnavailableError
 from ltm.search.analysis import Document, Question
 from ltm.search.duckdb_connection import attach, connect

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from sqlalchemy import create_mock_engine, insert
 from sqlalchemy.sql import ClauseElement
@@ -17,11 +18,13 @@ from ltm.sql.history import HistoryStatements
 from ltm.sql.idiom import Idiom
 from ltm.sql.idioms import IDIOMS
 from ltm.sql.models import Base
-from ltm.sql.prepared import Text
 from ltm.sql.revision import HEAD
 from ltm.sql.search import SearchStatements
 from ltm.sql.statements import Statements
 from ltm.sql.version import VERSION
+
+if TYPE_CHECKING:
+    from ltm.sql.prepared import Text
 
 GROUPS = {each.__name__: each for each in (Statements, HistoryStatements, SearchStatements)}
 """The classes whose statements have names."""
@@ -70,7 +73,7 @@ def build_schema(idiom: Idiom) -> list[str]:
 def write_module(idiom: Idiom) -> str:
     """Return the source of the module that keeps what is built for one dialect."""
     lines = [_HEADER, "TEXTS: dict[str, tuple[object, ...]] = {"]
-    lines += [f"    {name!r}: {tuple(text)!r}," for name, text in build_texts(idiom)]
+    lines += [f"    {name!r}: {text!r}," for name, text in build_texts(idiom)]
     lines.append("}")
     if idiom.dialect.makes_own_schema:
         lines += ["", "SCHEMA = ("]

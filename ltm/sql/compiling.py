@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sqlalchemy import ARRAY
 from sqlalchemy.sql import ClauseElement
@@ -14,7 +14,10 @@ from sqlalchemy.sql.selectable import SelectBase
 from ltm.sql.conversions import CONVERSIONS
 from ltm.sql.execution import SCHEMA_MARK, Statement
 from ltm.sql.idiom import Idiom
-from ltm.sql.prepared import Text, put_in_schema
+from ltm.sql.prepared import put_in_schema
+
+if TYPE_CHECKING:
+    from ltm.sql.prepared import Text
 
 MAX_SHAPES = 256
 """How many statements of varying shape are kept compiled."""
@@ -82,7 +85,7 @@ def write_text(expression: ClauseElement, idiom: Idiom) -> Text:
     names = compiled.positiontup if compiled.positional else list(compiled.binds)
     kinds = [compiled.binds[name].type for name in names or ()]
     columns = expression.selected_columns if isinstance(expression, SelectBase) else ()
-    return Text(
+    return (
         _operation(compiled),
         str(compiled),
         tuple(names or ()),

@@ -8,31 +8,28 @@ compile to. SQLAlchemy is imported for what has no fixed text: filters, first of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from ltm.sql.dialect import SQLDialect
 from ltm.sql.execution import SCHEMA_MARK, Statement
-from ltm.typed import TYPE_CHECKING, NamedTuple
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any
+    from collections.abc import Mapping
+    from typing import Any, TypeAlias
 
-
-class Text(NamedTuple):
-    """A statement in no schema yet; see :class:`ltm.sql.execution.Statement`."""
-
-    operation: str
-    text: str
-    parameters: tuple[str, ...]
-    binders: Mapping[int, str]
-    readers: Mapping[int, str]
-    constants: Mapping[str, Any]
+    Text: TypeAlias = tuple[
+        str, str, tuple[str, ...], Mapping[int, str], Mapping[int, str], Mapping[str, Any]
+    ]
 
 
 def put_in_schema(text: Text, schema: str | None) -> Statement:
-    """Return the statement on the tables in *schema*; None for where the connection looks first."""
+    """Return the statement on the tables in *schema*; None for where the connection looks first.
+
+    Args:
+        text: The arguments of :class:`~ltm.sql.execution.Statement`, in no schema yet.
+        schema: Its name.
+    """
     name = "" if schema is None else '"{}".'.format(schema.replace('"', '""').replace("%", "%%"))
-    return Statement(text.operation, text.text.replace(SCHEMA_MARK, name), *text[2:])
+    return Statement(text[0], text[1].replace(SCHEMA_MARK, name), *text[2:])
 
 
 def schema_of(dialect: SQLDialect) -> tuple[str, ...]:
@@ -64,7 +61,7 @@ class PreparedStatements:
         """Return what the group has under *name*; asked for each of them once."""
         text = _load(self._dialect).TEXTS.get(f"{self._group}.{name}")
         if text is not None:
-            found: Any = put_in_schema(Text(*text), self._schema)
+            found: Any = put_in_schema(text, self._schema)
         else:
             found = getattr(self._build(), name)
         setattr(self, name, found)

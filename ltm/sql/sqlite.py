@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
-import weakref
 from collections.abc import Callable
-from contextlib import suppress
 
 from ltm.errors import CatalogUnavailableError, ClosedError
 from ltm.sql.pools import DriverPool
@@ -24,12 +21,18 @@ if TYPE_CHECKING:
     from sqlalchemy.pool import Pool
 
     Durability = Literal["normal", "full"]
+else:
+    Durability = str
 
 BUSY_TIMEOUT = 30.0
 """Seconds that a connection waits for another one's transaction, unless told otherwise."""
 
 MAX_IDLE = 16
 """How many connections are kept open while nobody uses them."""
+
+
+_IDLE: dict[int, list[sqlite3.Connection]] = {}
+"""The connections that nobody uses at the moment, of every pool there is, by its identity."""
 
 
 class SQLitePool(DriverPool):
@@ -44,7 +47,11 @@ class SQLitePool(DriverPool):
         self._busy_timeout = busy_timeout
         self._idle: list[sqlite3.Connection] = []
         self._closed = False
-        _POOLS.add(self)
+        _IDLE[id(self)] = self._idle
+
+    # The registry is bound here: a pool may outlive the names of this module.
+    def __del__(self, _registry: dict[int, list[sqlite3.Connection]] = _IDLE) -> None:
+        _registry.pop(id(self), None)
 
     def acquire(self) -> sqlite3.Connection:
         if self._closed:
@@ -72,22 +79,7 @@ class SQLitePool(DriverPool):
 
     def close(self) -> None:
         self._closed = True
-        self.close_idle()
-
-    def close_idle(self) -> None:
-        """Close the connections that nobody uses at the moment."""
-        while self._idle:
-            with suppress(IndexError):  # another thread took the last one
-                self._idle.pop().close()
-
-    def leave_to_parent(self) -> None:
-        """Begin with an empty pool in a forked child.
-
-        SQLite's locks belong to the process that took them: to use or even close a parent's
-        connection here would break the parent's.
-        """
-        _ABANDONED.extend(self._idle)
-        self._idle = []
+        _close(self._idle)
 
     def make_durable(self) -> None:
         if self._durability == "normal":
@@ -118,7 +110,9 @@ class SharedMemoryPool(DriverPool):
             busy_timeout: Seconds to wait for other threads' transactions.
         """
         self._busy_timeout = busy_timeout
-        self._lock = threading.RLock()
+        from threading import RLock
+
+        self._lock = RLock()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
 
@@ -247,17 +241,27 @@ def _autocommit_engine(creator: Callable[[], sqlite3.Connection], pool: type[Poo
 _ABANDONED: list[sqlite3.Connection] = []
 """Connections of a parent process, kept so that nothing finalises them."""
 
-_POOLS: weakref.WeakSet[SQLitePool] = weakref.WeakSet()
+
+def _close(idle: list[sqlite3.Connection]) -> None:
+    while idle:
+        try:
+            connection = idle.pop()
+        except IndexError:
+            break  # another thread took the last one
+        connection.close()
 
 
 def _close_idle_connections() -> None:
-    for pool in list(_POOLS):
-        pool.close_idle()
+    for idle in list(_IDLE.values()):
+        _close(idle)
 
 
 def _leave_to_parent() -> None:
-    for pool in list(_POOLS):
-        pool.leave_to_parent()
+    # SQLite's locks belong to the process that took them: to use or even close a parent's
+    # connection in a child would break the parent's.
+    for idle in _IDLE.values():
+        _ABANDONED.extend(idle)
+        idle.clear()
 
 
 if hasattr(os, "register_at_fork"):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ltm.duckdb_forks import in_duckdb
+from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import connect, load_extension, quote
 from ltm.errors import IntegrityError, LTMError, PayloadError
 from ltm.transfer.dataset_parquet import write_parquet

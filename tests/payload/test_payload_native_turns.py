@@ -16,7 +16,7 @@ import duckdb
 import pytest
 from native_workers import content_of
 
-from ltm.duckdb_forks import in_duckdb
+from ltm.duckdb_gate import in_duckdb
 from ltm.errors import PayloadError, PayloadNotFoundError
 from ltm.payload.native import DuckDBFilePayloadStore
 
