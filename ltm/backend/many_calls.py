@@ -12,7 +12,7 @@ from ltm.catalog.base import validate_limit
 from ltm.entry import EntryRow, JSONValue, Metadata
 from ltm.errors import CatalogUnavailableError, LTMError, ValidationError
 from ltm.keys import validate_key, validate_prefix
-from ltm.typed import TYPE_CHECKING, Any, cast
+from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ltm.backend.recall import Recall
@@ -88,7 +88,7 @@ class ManyCalls(BackendCalls):
         rows = self.parts.catalog.read_values(keys, self.parts.clock())
         # Of a row that is not replaced no more is looked at than there is here.
         given = [rows[key] for key in keys if key in rows]
-        return self.parts.reader.read_rows(cast(list[EntryRow], given))
+        return self.parts.reader.read_values(given)
 
     def _recall_many(
         self, keys: Sequence[str], recall: Recall, error: CatalogUnavailableError
@@ -123,7 +123,7 @@ class ManyCalls(BackendCalls):
         condition = parse_filter(metadata_filter)
         validate_limit(limit)
         if snapshot is None:
-            hits = self.catalog.find(query, condition, limit, self.clock())
+            hits = self.catalog.find_values(query, condition, limit, self.clock())
             reader = self.parts.reader
         else:
             if query is not None and query.strip():
@@ -133,7 +133,7 @@ class ManyCalls(BackendCalls):
             hits = [(row, 0.0) for row in history.newest_as_of(point, limit, condition)]
             reader = self.parts.reader_as_of(point)
         scores = {row.key: score for row, score in hits}
-        entries = reader.read_rows([row for row, _ in hits])
+        entries = reader.read_values([row for row, _ in hits])
         results: list[SearchResult] = [
             {
                 "key": entry.row.key,

@@ -82,6 +82,10 @@ class ValueReader:
         entry = self.read(cast(EntryRow, row))
         return None if entry is None else ReadValue(entry.row, entry.value)
 
+    def read_values(self, rows: Sequence[EntryRow | ValueRow]) -> list[ReadEntry]:
+        """Do the same as :meth:`read_rows` for whom the values are enough."""
+        return self.read_rows(cast("Sequence[EntryRow]", rows))
+
     def read_rows(self, rows: Sequence[EntryRow]) -> list[ReadEntry]:
         """Return *rows* with their values, payloads read in parallel, in the same order.
 

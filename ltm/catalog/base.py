@@ -6,14 +6,14 @@ with the conformance suite in :mod:`ltm.testing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ltm.catalog.commit import Put, Removal
 from ltm.catalog.pages import PAGE_SIZE
 from ltm.catalog.primitives import CatalogPrimitives
 from ltm.clock import Clock
-from ltm.entry import MISSING, EntryRow, JSONValue
+from ltm.entry import MISSING, EntryRow, JSONValue, ValueRow
 from ltm.errors import ValidationError
 from ltm.hashing import parse
 from ltm.keys import validate_key, validate_name, validate_prefix
@@ -22,6 +22,7 @@ from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ltm.catalog.protocol import ChangedEntry, Entry, SearchHit, TrackAnswer
+    from ltm.search.analysis import Question
     from ltm.search.filters import Filter
 else:
     ChangedEntry = Entry = SearchHit = TrackAnswer = dict
@@ -208,12 +209,27 @@ class Catalog(CatalogPrimitives):
         self, query: str | None, condition: Filter | None, limit: int, now: datetime
     ) -> list[tuple[EntryRow, float]]:
         """Return the rows and scores behind :meth:`search`."""
-        if query is not None and not isinstance(query, str):
-            raise ValidationError(f"query: expected str, got {type(query).__name__}")
-        if query is None or not query.strip():
+        question = self._parse_question(query)
+        if question is None:
             return [(row, 0.0) for row in self.rows_newest(limit, condition, now)]
-        question = get_analyzer(self.table().language).parse_query(query)
         return self.rows_found(question, limit, condition, now) if question.has_words else []
+
+    def find_values(
+        self, query: str | None, condition: Filter | None, limit: int, now: datetime
+    ) -> Sequence[tuple[EntryRow | ValueRow, float]]:
+        """Return what :meth:`find` does, or as much of it as a read of the values needs."""
+        question = self._parse_question(query)
+        if question is None:
+            return [(row, 0.0) for row in self.values_newest(limit, condition, now)]
+        return self.values_found(question, limit, condition, now) if question.has_words else []
+
+    def _parse_question(self, query: str | None) -> Question | None:
+        """Return what *query* asks, None for nothing but the newest entries."""
+        if query is None:
+            return None
+        if not isinstance(query, str):
+            raise ValidationError(f"query: expected str, got {type(query).__name__}")
+        return get_analyzer(self.table().language).parse_query(query) if query.strip() else None
 
     def _put(self, now: datetime, fields: Mapping[str, Any]) -> Put:
         from ltm.catalog.tracking import build_put

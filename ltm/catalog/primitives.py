@@ -189,11 +189,23 @@ class CatalogPrimitives(ABC):
     def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
         """Return up to *limit* live rows by ``updated_at``, then id, both descending."""
 
+    def values_newest(
+        self, limit: int, condition: Filter | None, now: datetime
+    ) -> Sequence[EntryRow | ValueRow]:
+        """Return what :meth:`rows_newest` does, or as much of it as a read of values needs."""
+        return self.rows_newest(limit, condition, now)
+
     @abstractmethod
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> list[tuple[EntryRow, float]]:
         """Return up to *limit* live rows that answer *question*, with scores, best first."""
+
+    def values_found(
+        self, question: Question, limit: int, condition: Filter | None, now: datetime
+    ) -> Sequence[tuple[EntryRow | ValueRow, float]]:
+        """Return what :meth:`rows_found` does, or as much of it as a read of values needs."""
+        return self.rows_found(question, limit, condition, now)
 
     @abstractmethod
     def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:

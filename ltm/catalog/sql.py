@@ -165,20 +165,26 @@ class SQLCatalog(Catalog):
 
         return list_newest(self.database, limit, condition, self._scope(now))
 
+    def values_newest(
+        self, limit: int, condition: Filter | None, now: datetime
+    ) -> Sequence[EntryRow | ValueRow]:
+        from ltm.catalog.sql_listing import list_newest_values
+
+        return list_newest_values(self.database, limit, condition, self._scope(now))
+
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> list[tuple[EntryRow, float]]:
-        from ltm.catalog.sql_search import find_ranked
+        from ltm.catalog.sql_search import find_rows
 
-        scope = self._scope(now)
+        return find_rows(self.database, question, limit, condition, self._scope(now))
 
-        def find(session: Session) -> list[tuple[EntryRow, float]]:
-            hits = find_ranked(session, self.database, question, limit, condition, scope)
-            rows = self.rows_of([hit.entry_id for hit in hits], now, session)
-            # Words without an entry are for verification to find, not for a search to fail on.
-            return [(rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows]
+    def values_found(
+        self, question: Question, limit: int, condition: Filter | None, now: datetime
+    ) -> Sequence[tuple[EntryRow | ValueRow, float]]:
+        from ltm.catalog.sql_search import find_values
 
-        return self.database.read(find)
+        return find_values(self.database, question, limit, condition, self._scope(now))
 
     def count_expired(self, now: datetime) -> int:
         ((count,),) = self.database.rows(self.database.statements.count_expired, self._scope(now))
@@ -360,15 +366,12 @@ class SQLCatalog(Catalog):
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a table")
         return made
 
-    def rows_of(
-        self, ids: Sequence[str], now: datetime, session: Session | None = None
-    ) -> dict[str, EntryRow]:
-        """Return the live rows among *ids*, by id; read in *session* if one is given."""
-        read = self.database.rows if session is None else session.rows
+    def rows_of(self, ids: Sequence[str], now: datetime) -> dict[str, EntryRow]:
+        """Return the live rows among *ids*, by id."""
         found: dict[str, EntryRow] = {}
         for chunk in in_chunks(ids):
             bound = {"ids": self.database.dialect.bind_list(chunk), "now": now}
-            for row in read(self.database.statements.select_entries, bound):
+            for row in self.database.rows(self.database.statements.select_entries, bound):
                 found[row[0]] = EntryRow._make(row)
         return found
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, ValueRow
 from ltm.keys import prefix_upper_bound
 from ltm.sql.execution import Row
 
@@ -64,15 +64,18 @@ def list_newest(
 
     The arguments are those of :func:`list_by_key`.
     """
-    parameters = {**scope, "before_at": _END_OF_TIME, "before_id": _ABOVE_ALL_IDS}
+    statements, parameters = database.statements, {**scope, "limit": limit}
     if condition is None:
-        statement = database.statements.select_latest
-    else:
-        from ltm.catalog.conditions import compile_driven
+        return [*map(EntryRow._make, database.rows(statements.select_latest, parameters))]
+    equality = _equality(condition)
+    if equality is not None:
+        parameters |= equality
+        return [*map(EntryRow._make, database.rows(statements.select_equal, parameters))]
+    from ltm.catalog.conditions import compile_driven
 
-        compiled = compile_driven(condition, database.idiom)
-        parameters |= compiled.parameters
-        statement = database.statements.select_newest(compiled.condition, compiled.driver)
+    compiled = compile_driven(condition, database.idiom)
+    parameters |= {"before_at": _END_OF_TIME, "before_id": _ABOVE_ALL_IDS, **compiled.parameters}
+    statement = statements.select_newest(compiled.condition, compiled.driver)
     found: list[EntryRow] = []
     while len(found) < limit:
         parameters["limit"] = limit - len(found)
@@ -83,6 +86,34 @@ def list_newest(
         last = EntryRow._make(page[-1])
         parameters |= {"before_at": last.updated_at, "before_id": last.id}
     return found
+
+
+def list_newest_values(
+    database: Database, limit: int, condition: Filter | None, scope: Mapping[str, Any]
+) -> Sequence[EntryRow | ValueRow]:
+    """Return what :func:`list_newest` does, or as much of it as a read of the values needs."""
+    statements, parameters = database.statements, {**scope, "limit": limit}
+    if condition is None:
+        statement = statements.select_latest_values
+    else:
+        equality = _equality(condition)
+        if equality is None:
+            return list_newest(database, limit, condition, scope)
+        parameters |= equality
+        statement = statements.select_equal_values
+    return [*map(ValueRow._make, database.rows(statement, parameters))]
+
+
+def _equality(condition: Filter) -> dict[str, str] | None:
+    """Return the metadata row that *condition* asks for, if that is all it does.
+
+    It is by far the most frequent filter; its statement has a fixed text.
+    """
+    from ltm.search.conditions import Equals
+
+    if isinstance(condition, Equals):
+        return {"path": condition.path, "code": condition.code}
+    return None
 
 
 def _confirm(page: Sequence[Row], condition: Filter | None) -> list[EntryRow]:

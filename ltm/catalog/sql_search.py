@@ -7,16 +7,74 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database, in_chunks
-from ltm.entry import EntryRow
+from ltm.entry import EntryRow, ValueRow
 from ltm.search.analysis import Question
 from ltm.search.ranking import Hit, rank_contenders
-from ltm.sql.execution import Session
+from ltm.sql.execution import Row, Session, Statement
 
 if TYPE_CHECKING:
     from ltm.search.filters import Filter
 
 
-def find_ranked(
+def find_rows(
+    database: Database,
+    question: Question,
+    limit: int,
+    condition: Filter | None,
+    scope: Mapping[str, Any],
+) -> list[tuple[EntryRow, float]]:
+    """Return up to *limit* live entries that answer *question*, with scores, best first.
+
+    Args:
+        database: Where they are.
+        question: What is asked.
+        limit: At most this many, counted after *condition*.
+        condition: What the metadata must fulfil, or None.
+        scope: The parameters ``tenant``, ``table`` and ``now``.
+    """
+
+    def find(session: Session) -> list[tuple[EntryRow, float]]:
+        hits = _find_ranked(session, database, question, limit, condition, scope)
+        rows = _read_hits(session, database, database.statements.select_entries, hits, scope)
+        return [(EntryRow._make(row), score) for row, score in rows]
+
+    return database.read(find)
+
+
+def find_values(
+    database: Database,
+    question: Question,
+    limit: int,
+    condition: Filter | None,
+    scope: Mapping[str, Any],
+) -> list[tuple[ValueRow, float]]:
+    """Return as much of what :func:`find_rows` does as a read of the values needs."""
+
+    def find(session: Session) -> list[tuple[ValueRow, float]]:
+        hits = _find_ranked(session, database, question, limit, condition, scope)
+        rows = _read_hits(session, database, database.statements.select_hits, hits, scope)
+        return [(ValueRow._make(row[1:]), score) for row, score in rows]
+
+    return database.read(find)
+
+
+def _read_hits(
+    session: Session,
+    database: Database,
+    statement: Statement,
+    hits: Sequence[Hit],
+    scope: Mapping[str, Any],
+) -> Iterator[tuple[Row, float]]:
+    """Yield the rows of *hits*, which *statement* reads by their ids and begins with these."""
+    rows: dict[str, Row] = {}
+    for chunk in in_chunks(hits):
+        ids = database.dialect.bind_list([hit.entry_id for hit in chunk])
+        rows |= {row[0]: row for row in session.rows(statement, {**scope, "ids": ids})}
+    # Words without an entry are for verification to find, not for a search to fail on.
+    return ((rows[hit.entry_id], hit.score) for hit in hits if hit.entry_id in rows)
+
+
+def _find_ranked(
     session: Session,
     database: Database,
     question: Question,
@@ -24,16 +82,7 @@ def find_ranked(
     condition: Filter | None,
     scope: Mapping[str, Any],
 ) -> list[Hit]:
-    """Return the ids of up to *limit* live entries that answer *question*, best first.
-
-    Args:
-        session: Whose statements all see one state of the database.
-        database: That database.
-        question: What is asked.
-        limit: At most this many, counted after *condition*.
-        condition: What the metadata must fulfil, or None.
-        scope: The parameters ``tenant``, ``table`` and ``now``.
-    """
+    """Return the ids and scores of :func:`find_rows`, by statements that see one state."""
     statements, dialect = database.search, database.dialect
     bounds: dict[str, dict[int, int]] = {}
     count = length = shortest = longest = has_expired = 0

@@ -225,7 +225,7 @@ def _require_depth(depth: int, where: str) -> None:
 def _require_storable(text: str, where: str) -> None:
     if "\0" in text:
         raise ValidationError(f"{where}: holds NUL")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if not text.isascii() and any("\ud800" <= each <= "\udfff" for each in text):
         raise ValidationError(f"{where}: holds a lone surrogate")
 
 

@@ -46,6 +46,9 @@ ROW_COLUMNS = (
 VALUE_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS[2:8]]
 """What a read of one value is about; its key is known."""
 
+FOUND_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c.key, *VALUE_COLUMNS]
+"""The same for whom the key is news."""
+
 _NAMES = [column.name for column in ENTRIES.c]
 ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS]
 

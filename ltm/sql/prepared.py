@@ -3,7 +3,7 @@
 They are written as SQLAlchemy's expressions, see :mod:`ltm.sql.statements`. To import it costs many
 times what a short-lived program does with its memory, so what it makes of them is kept in a module
 for each dialect, which ``make statements`` writes and a test holds equal to what the expressions
-compile to. SQLAlchemy is imported for what has no fixed text: filters, first of all.
+compile to. SQLAlchemy is imported for what has no fixed text: filters of more than one equality.
 """
 
 from __future__ import annotations

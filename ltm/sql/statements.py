@@ -6,9 +6,11 @@ Statements that read many entries take ``now`` and see only those that exist at 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Delete,
     Select,
     Update,
@@ -27,6 +29,7 @@ from sqlalchemy.sql.dml import Insert
 from ltm.sql.clauses import (
     ENTRIES,
     ENTRY_COLUMNS,
+    FOUND_COLUMNS,
     METADATA,
     REPLACED,
     ROW_COLUMNS,
@@ -48,6 +51,8 @@ from ltm.sql.leases import LeaseStatements
 from ltm.sql.payloads import PayloadStatements
 from ltm.sql.search import FilterCondition, walk_unless_few
 from ltm.sql.version import VERSION
+
+_METADATA_ROW = ("path", "path"), ("value", "code")
 
 
 class Statements(PayloadStatements, LeaseStatements):
@@ -119,7 +124,13 @@ class Statements(PayloadStatements, LeaseStatements):
         named = self.idiom.is_among(ENTRIES.c.id, "ids")
         if self.idiom.dialect.finds_by_key:
             named = and_(in_scope(ENTRIES), self.idiom.is_among(ENTRIES.c.key, "keys"))
-        return select(ENTRIES.c.key, *VALUE_COLUMNS).where(named, is_live())
+        return select(*FOUND_COLUMNS).where(named, is_live())
+
+    @CompiledOnce
+    def select_hits(self) -> Select[Any]:
+        """Id, key and value of the live entries among ``ids``, in no order."""
+        columns = ENTRIES.c.id, *FOUND_COLUMNS
+        return select(*columns).where(self.idiom.is_among(ENTRIES.c.id, "ids"), is_live())
 
     @CompiledOnce
     def select_from(self) -> Select[Any]:
@@ -153,14 +164,42 @@ class Statements(PayloadStatements, LeaseStatements):
         return statement.where(ENTRIES.c.key < bindparam("prefix_end")) if bounded else statement
 
     @CompiledOnce
-    def select_latest(self) -> Rows:
-        """Up to ``limit`` live entries older than ``before_at``, ``before_id``, newest first."""
-        return self._newest(None, None)
+    def select_latest(self) -> Select[Any]:
+        """Up to ``limit`` live entries, newest first."""
+        return self._latest(ENTRY_COLUMNS)
+
+    @CompiledOnce
+    def select_latest_values(self) -> Select[Any]:
+        """Key and value of the same."""
+        return self._latest(FOUND_COLUMNS)
+
+    def _latest(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        entries = select(*columns).where(in_scope(ENTRIES), is_live())
+        return entries.order_by(ENTRIES.c.updated_at.desc(), ENTRIES.c.id.desc()).limit(LIMIT)
+
+    @CompiledOnce
+    def select_equal(self) -> Select[Any]:
+        """Up to ``limit`` live entries with the metadata row ``path``, ``code``, newest first."""
+        return self._equal(ENTRY_COLUMNS)
+
+    @CompiledOnce
+    def select_equal_values(self) -> Select[Any]:
+        """Key and value of the same."""
+        return self._equal(FOUND_COLUMNS)
+
+    def _equal(self, columns: Sequence[ColumnElement[Any]]) -> Select[Any]:
+        # Along the index of the metadata, which holds the matches in this very order.
+        entries = select(*columns).join_from(METADATA, ENTRIES, ENTRIES.c.id == METADATA.c.entry_id)
+        row = (METADATA.c[name] == bindparam(bound) for name, bound in _METADATA_ROW)
+        order = METADATA.c.updated_at.desc(), METADATA.c.entry_id.desc()
+        return entries.where(in_scope(METADATA), *row, is_live()).order_by(*order).limit(LIMIT)
 
     def select_newest(
         self, condition: FilterCondition | None, driver: Condition | None
     ) -> Statement:
-        """The same of the entries that fulfil a *condition*.
+        """Up to ``limit`` live entries that fulfil a *condition*, newest first.
+
+        Those that are older than ``before_at``, ``before_id``.
 
         Args:
             condition: What entries must fulfil, or None.
