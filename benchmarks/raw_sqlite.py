@@ -158,7 +158,7 @@ class RawSQLite:
         self.connection.close()
 
 
-def read_entry(row: tuple[Any, ...]) -> tuple[Any, Any]:
+def read_entry(row: Sequence[Any]) -> tuple[Any, Any]:
     """Return value and metadata of a row after checking its hash and expiry."""
     content_hash, text, metadata, expires_at = row
     if "sha256:" + hashlib.sha256(text.encode()).hexdigest() != content_hash:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -19,16 +20,24 @@ from benchmarks.topics import Place, Topic, UnavailableError
 from benchmarks.values import TOPICS, Entry, entries, questions
 
 LIMIT = 10
-_FIELDS = "hash, value, metadata, NULL"
-_NOTES = "CREATE TABLE raw_notes (id INTEGER PRIMARY KEY, topic TEXT, hash TEXT, value TEXT, "
-_BY_TOPIC = f"SELECT {_FIELDS} FROM raw_notes WHERE topic = ? ORDER BY id DESC LIMIT {LIMIT}"
+_FIELDS = "key, hash, value, metadata, expires_at"
+_IS_LIVE = "(expires_at IS NULL OR expires_at > {})"
+_NOTES = (
+    "CREATE TABLE raw_notes (id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, topic TEXT, "
+    "hash TEXT, value TEXT, metadata TEXT, expires_at {instant}, updated_at {instant}"
+)
+_BY_TOPIC = (
+    f"SELECT {_FIELDS} FROM raw_notes WHERE topic = ? AND {_IS_LIVE.format('?')} "
+    f"ORDER BY updated_at DESC LIMIT {LIMIT}"
+)
 _BY_WORDS = (
     f"SELECT {_FIELDS} FROM raw_words JOIN raw_notes ON raw_notes.id = raw_words.rowid "
-    f"WHERE raw_words MATCH ? ORDER BY bm25(raw_words) LIMIT {LIMIT}"
+    f"WHERE raw_words MATCH ? AND {_IS_LIVE.format('?')} ORDER BY bm25(raw_words) LIMIT {LIMIT}"
 )
 _BY_VECTOR = (
     f"SELECT {_FIELDS} FROM raw_notes, to_tsquery('english', %s) AS question "
-    f"WHERE words @@ question ORDER BY ts_rank(words, question) DESC LIMIT {LIMIT}"
+    f"WHERE words @@ question AND {_IS_LIVE.format('%s')} "
+    f"ORDER BY ts_rank(words, question) DESC LIMIT {LIMIT}"
 )
 
 
@@ -37,30 +46,33 @@ class RawNotes:
 
     def __init__(self, path: str, given: Sequence[Entry]) -> None:
         self.connection = connect(path)
-        self.connection.execute(f"{_NOTES} metadata TEXT)")
-        self.connection.execute("CREATE INDEX raw_notes_topic ON raw_notes (topic)")
+        self.connection.execute(f"{_NOTES.format(instant='TEXT')})")
+        self.connection.execute("CREATE INDEX raw_notes_topic ON raw_notes (topic, updated_at)")
         self.connection.execute(
             "CREATE VIRTUAL TABLE raw_words USING fts5(text, content='', tokenize='porter')"
         )
         words = [(row[0], entry.value["note"]) for row, entry in zip(_rows(given), given)]  # noqa: B905
         self.connection.execute("BEGIN IMMEDIATE")
-        self.connection.executemany("INSERT INTO raw_notes VALUES (?, ?, ?, ?, ?)", _rows(given))
+        marks = ", ".join("?" * 8)
+        self.connection.executemany(f"INSERT INTO raw_notes VALUES ({marks})", _rows(given))
         self.connection.executemany("INSERT INTO raw_words (rowid, text) VALUES (?, ?)", words)
         self.connection.execute("COMMIT")
 
     def filter(self, topics: Sequence[str], lap: Stopwatch) -> None:
         """Read the newest entries of a topic."""
         for topic in topics:
-            rows = self.connection.execute(_BY_TOPIC, (topic,)).fetchall()
-            assert [read_entry(row) for row in rows]
+            now = datetime.now(UTC).isoformat()
+            rows = self.connection.execute(_BY_TOPIC, (topic, now)).fetchall()
+            assert _read_notes(rows)
             lap()
 
     def ask(self, asked: Sequence[list[str]], lap: Stopwatch) -> None:
         """Read the entries that fit a question best."""
         for words in asked:
             question = " OR ".join(f'"{word}"' for word in words)
-            rows = self.connection.execute(_BY_WORDS, (question,)).fetchall()
-            assert len([read_entry(row) for row in rows]) <= LIMIT
+            now = datetime.now(UTC).isoformat()
+            rows = self.connection.execute(_BY_WORDS, (question, now)).fetchall()
+            assert len(_read_notes(rows)) <= LIMIT
             lap()
 
     def close(self) -> None:
@@ -74,19 +86,21 @@ class RawVectors:
     def __init__(self, url: str, given: Sequence[Entry]) -> None:
         self.connection = psycopg.connect(url, autocommit=True, prepare_threshold=0)
         self.connection.execute(
-            f"{_NOTES} metadata TEXT, words tsvector GENERATED ALWAYS AS "
+            f"{_NOTES.format(instant='timestamptz')}, words tsvector GENERATED ALWAYS AS "
             "(to_tsvector('english', value::json ->> 'note')) STORED)"
         )
         self.connection.execute("CREATE INDEX raw_notes_words ON raw_notes USING gin (words)")
         with self.connection.transaction(), self.connection.cursor() as cursor:
-            cursor.executemany("INSERT INTO raw_notes VALUES (%s, %s, %s, %s, %s)", _rows(given))
+            marks = ", ".join(["%s"] * 8)
+            cursor.executemany(f"INSERT INTO raw_notes VALUES ({marks})", _rows(given))
         self.connection.execute("VACUUM ANALYZE raw_notes")
 
     def ask(self, asked: Sequence[list[str]], lap: Stopwatch) -> None:
         """Read the entries that fit a question best."""
         for words in asked:
-            rows = self.connection.execute(_BY_VECTOR, (" | ".join(words),)).fetchall()
-            assert len([read_entry(row) for row in rows]) <= LIMIT
+            bound = " | ".join(words), datetime.now(UTC)
+            rows = self.connection.execute(_BY_VECTOR, bound).fetchall()
+            assert len(_read_notes(rows)) <= LIMIT
             lap()
 
     def close(self) -> None:
@@ -98,8 +112,14 @@ def _rows(given: Sequence[Entry]) -> Iterator[tuple[Any, ...]]:
     for number, entry in enumerate(given):
         text = json.dumps(entry.value, sort_keys=True)
         content_hash = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+        metadata, now = json.dumps(entry.metadata), datetime.now(UTC).isoformat()
         topic = entry.metadata["topic"]
-        yield number, topic, content_hash, text, json.dumps(entry.metadata)
+        yield number, entry.key, topic, content_hash, text, metadata, None, now
+
+
+def _read_notes(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return key, value and metadata of *rows*, verified."""
+    return [(key, *read_entry(fields)) for key, *fields in rows]
 
 
 def _filter(memory: Memory, remark: str) -> Contestant:
@@ -148,7 +168,7 @@ def _by_metadata(place: Place) -> Iterator[Comparison]:
                 f"t{(number * 37 + each * 7) % min(TOPICS, count)}" for each in range(5)
             ],
             contestants=[
-                Contestant("raw sqlite3", raw.filter, "a column and an index for this one key"),
+                Contestant("raw sqlite3", raw.filter, "an index for this one key and order"),
                 _filter(memory, "more: any key, declared nowhere; newest first by time"),
                 *(_filter_langgraph(each, given) for each in langgraph),
             ],
