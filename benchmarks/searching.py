@@ -155,6 +155,7 @@ def _filter_langgraph(peer: Any, given: Sequence[Entry]) -> Contestant:
 
 def _by_metadata(place: Place) -> Iterator[Comparison]:
     count, directory = place.scale.filtered, place.directory
+    asked = max(1, place.scale.singles // 10)
     given = entries("filtered", count)
     with ExitStack() as stack:
         memory = stack.enter_context(closing(open_sqlite(directory, "filtered", enable_fts=False)))
@@ -165,7 +166,7 @@ def _by_metadata(place: Place) -> Iterator[Comparison]:
         yield Comparison(
             title=f"metadata equality over {count:,} entries",
             inputs=lambda number: [
-                f"t{(number * 37 + each * 7) % min(TOPICS, count)}" for each in range(5)
+                f"t{(number * 37 + each * 7) % min(TOPICS, count)}" for each in range(asked)
             ],
             contestants=[
                 Contestant("raw sqlite3", raw.filter, "an index for this one key and order"),
