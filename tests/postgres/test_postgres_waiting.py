@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from outcomes import PATIENCE, in_threads, wait_until
 from postgres_place import PostgresPlace
 
 from ltm.errors import ClosedError
-from ltm.sql.postgres import PostgresPool
+from ltm.sql.postgres_pool import PostgresPool
 
 THREADS = 8
 
@@ -94,22 +95,19 @@ def test_a_pool_that_is_closed_among_threads_in_a_hurry_leaves_nothing_open(
     for number in range(5):
         pool = pool_of(place, pool_max)
         borrowers = Borrowers(pool)
-        closed = [0] * THREADS
 
-        def use(thread: int, pool: Any = pool, borrowers: Any = borrowers, n: int = number) -> None:
+        def use(thread: int, borrowers: Borrowers = borrowers, close_at: int = 20 * number) -> None:
             choice = random.Random(thread)
-            for turn in range(10_000):
-                if thread == 0 and turn == 20 * n:
-                    pool.close()
+            for turn in count():
+                if thread == 0 and turn == close_at:
+                    borrowers.pool.close()
                 try:
                     connection = borrowers.borrow()
                 except ClosedError:
-                    closed[thread] += 1
                     return
                 borrowers.give_back(connection, is_sound=choice.random() > 0.05)
 
         in_threads(use, THREADS)
-        assert closed == [1] * THREADS
         wait_until(lambda: place.sessions() == [], "a connection is left open")
 
 
@@ -185,7 +183,7 @@ def test_an_interrupt_costs_the_pool_no_connection(
     place: PostgresPlace, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     pool = pool_of(place, 1)
-    monkeypatch.setattr(f"{PostgresPool.__module__}.IDLE_SECONDS", 0)
+    monkeypatch.setattr("ltm.sql.postgres_pool.IDLE_SECONDS", 0)
 
     def interrupt(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
