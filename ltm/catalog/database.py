@@ -225,7 +225,7 @@ class Database:
 
         *work* may be run more than once, and by any thread; with *is_one* it runs one statement.
         """
-        return self._group_commit.run(work, is_one=is_one)
+        return self._group_commit.run(work, is_one=is_one and self.pool.commits_each)
 
     def revision(self) -> str | None:
         """Return the revision that the schema is at, None where there is none; make nothing."""
