@@ -206,10 +206,10 @@ class Database:
         """
         self._guard.require()
         connection = self.pool.acquire()
-        while self.pool.has_gone(connection):
-            self.pool.discard(connection)
-            connection = self.pool.acquire()
         try:
+            while self.pool.has_gone(connection):
+                self.pool.discard(connection)
+                connection = self.pool.acquire()
             result = work(Session(connection, self.dialect))
         except BaseException as error:
             try:

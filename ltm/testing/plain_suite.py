@@ -301,17 +301,17 @@ class _Side:
             return self._alike(write(self._catalog, put))
         return self._alike(*self._catalog.write([put], self._catalog.clock()))
 
-    def put_payload(self, key: str, *, is_plain: bool) -> None:  # noqa: ARG002 -- it never is
+    def put_payload(self, key: str, *, is_plain: bool) -> None:
         track_payload(self._catalog, key, f"{key}-payload", 2)
 
-    def delete(self, key: str, *, is_plain: bool) -> Any:  # noqa: ARG002 -- it never is
+    def delete(self, key: str, *, is_plain: bool) -> Any:
         removal = Removal(self._catalog.entry_id(key), key)
         return self._alike(*self._catalog.write([removal], self._catalog.clock()))
 
-    def take_snapshot(self, _: None, *, is_plain: bool) -> None:  # noqa: ARG002 -- it never is
+    def take_snapshot(self, _: None, *, is_plain: bool) -> None:
         self._snapshots.append(self._catalog.history.create("s", self._catalog.clock()))
 
-    def expire_snapshot(self, index: int, *, is_plain: bool) -> None:  # noqa: ARG002 -- it never is
+    def expire_snapshot(self, index: int, *, is_plain: bool) -> None:
         if index < len(self._snapshots):
             self._catalog.history.expire(self._snapshots.pop(index), self._catalog.clock())
 
