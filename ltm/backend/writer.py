@@ -161,7 +161,7 @@ class EntryWriter:
                     entry.key, found, if_match=condition.if_match, if_absent=condition.if_absent
                 )
             return self._write([entry], {entry.key: found} if found else {}, condition)[0]
-        except LTMError:
+        except BaseException:
             # Before the commit perhaps: for whoever made the call it was tried all the same.
             self._attempted([entry.key])
             raise

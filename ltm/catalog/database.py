@@ -214,10 +214,10 @@ class Database:
         """
         self._guard.require()
         connection = self.pool.acquire()
-        while self.pool.has_gone(connection):
-            self.pool.discard(connection)
-            connection = self.pool.acquire()
         try:
+            while self.pool.has_gone(connection):
+                self.pool.discard(connection)
+                connection = self.pool.acquire()
             result = work(Session(connection, self.dialect))
         except BaseException as error:
             try:
@@ -233,7 +233,7 @@ class Database:
 
         *work* may be run more than once, and by any thread; with *is_one* it runs one statement.
         """
-        return self._group_commit.run(work, is_one=is_one)
+        return self._group_commit.run(work, is_one=is_one and self.pool.commits_each)
 
     def revision(self) -> str | None:
         """Return the revision that the schema is at, None where there is none; make nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 
 from ltm import telemetry
 from ltm.sql.execution import Session
@@ -49,12 +50,10 @@ class GroupCommit:
         Raises:
             LTMError: What the database has to say of this write.
         """
-        if not self._queue and self._turn.acquire(blocking=False):
+        if not self._queue and not self._turn.locked():
             # Nobody waits: there is nobody to share a transaction with.
-            try:
+            with self._turn:
                 return self._run(work, is_one=is_one)
-            finally:
-                self._turn.release()
         if telemetry.is_on:
             from contextvars import copy_context
 
@@ -63,36 +62,52 @@ class GroupCommit:
             mine = _Waiting(lambda session: context.run(work, session), is_one=is_one)
         else:
             mine = _Waiting(work, is_one=is_one)
-        self._queue.append(mine)
-        with self._turn:
-            while not mine.is_done:
-                self._commit_next()
+        try:
+            self._queue.append(mine)
+            with self._turn:
+                if not mine.is_done:
+                    self._commit(self._gather(mine))
+        except BaseException:
+            # An interrupt: it is not to be done any more, by whoever comes across it later.
+            mine.is_done = True
+            raise
         if mine.error is not None:
             raise mine.error
         return mine.is_written
 
-    def _commit_next(self) -> None:
-        """Commit the writes that have waited longest."""
-        together: list[_Waiting] = []
+    def _gather(self, mine: _Waiting) -> list[_Waiting]:
+        """Return *mine* and those that have waited longest."""
+        together = [mine]
         while self._queue and len(together) < MAX_TOGETHER:
-            together.append(self._queue.popleft())
-        try:
-            if len(together) > 1:
-                self._commit_together(together)
-            for each in together:
-                if not each.is_done:
-                    self._commit_alone(each)
-        finally:
-            # After an interrupt, those that are left are for their own threads.
-            self._queue.extendleft(each for each in reversed(together) if not each.is_done)
+            waiting = self._queue.popleft()
+            if waiting is not mine and not waiting.is_done:
+                together.append(waiting)
+        return together
+
+    def _commit(self, together: list[_Waiting]) -> None:
+        """Do what is to be done; after an interrupt the rest is done by the threads that wait."""
+        if len(together) > 1:
+            self._commit_together(together)
+        for each in together:
+            if not each.is_done:
+                self._commit_alone(each)
 
     def _commit_together(self, together: list[_Waiting]) -> None:
+        has_begun = False
+
         def write(session: Session) -> list[bool]:
+            nonlocal has_begun
+            has_begun = True
             return [each.work(session) for each in together]
 
         try:
             written = self._database.write(write)
-        except Exception:  # noqa: BLE001 -- each is asked again, and then it is known whose fault it was
+        except Exception as error:  # noqa: BLE001 -- their own threads raise it
+            # Each is asked again, and then it is known whose fault it was; unless it was nobody's:
+            # those that wait shall not wait for one another's time to run out.
+            if not has_begun:
+                for each in together:
+                    each.error, each.is_done = copy(error), True
             return
         for each, is_written in zip(together, written, strict=True):
             each.is_written, each.is_done = is_written, True

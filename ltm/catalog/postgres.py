@@ -207,7 +207,8 @@ def open_pool(
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31:
             raise ValidationError(f"{name}: expected seconds above 0, got {value!r}")
     try:
-        from ltm.sql.postgres import PostgresPool, connector
+        from ltm.sql.postgres import connector
+        from ltm.sql.postgres_pool import PostgresPool
     except ImportError as error:
         raise MissingDependencyError("psycopg", "postgres") from error
     connect = connector(

@@ -161,7 +161,8 @@ class CatalogPrimitives(ABC):
         """Carry out a *put* at once if it needs no more than to be written; or else, read its key.
 
         It is for writes of an inlined value without a condition. Where the row that is there is
-        equal, has a payload or is seen by a snapshot, and wherever in doubt, nothing is written.
+        equal, has a payload or is seen by a snapshot, where the write has times to keep, and
+        wherever in doubt, nothing is written.
 
         Raises:
             CatalogUnavailableError: Nothing is known to be written.

@@ -12,7 +12,7 @@ from ltm.catalog.commit import Decision, Outcome, PlainWrite, Put, decide_put, i
 from ltm.catalog.steps import IndexSteps, columns_of
 from ltm.entry import EntryRow
 from ltm.search.codes import index_rows
-from ltm.sql.dialect import ContentionError
+from ltm.sql.dialect import ContentionError, RefusedError
 from ltm.sql.execution import Row, Session
 from ltm.typed import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def write_plain(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
     """Carry out *put* if it is plain; see ``CatalogPrimitives.write_plain``."""
-    if not catalog.database.writes_plain:
+    if not catalog.database.writes_plain or put.created_at or put.updated_at:
         return PlainWrite(None, catalog.read(put.key, now))
     if catalog.database.dialect.indexes_within:
         return _write_unseen(catalog, put, now)
@@ -112,17 +112,16 @@ def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
 
     try:
         answer = database.write_one(write)
-    except ContentionError:
-        answer = None
+    except (ContentionError, RefusedError):
+        answer = None  # nothing is written
     if answer is None:
         return PlainWrite(None, catalog.read(put.key, now))
-    is_written, *seen = answer
-    if is_written and seen[0] is None:
+    is_new, *seen = answer
+    if is_new:
         return PlainWrite(Outcome(put.key, stored=True, created=True), None)
     found = None if seen[0] is None else EntryRow(put.id, put.key, *seen)
-    if is_written:
-        return PlainWrite(_decide(put, found, now).outcome, found)
-    return PlainWrite(None, found if found is not None and is_live(found, now) else None)
+    outcome = None if is_new is None else _decide(put, found, now).outcome
+    return PlainWrite(outcome, found if found is not None and is_live(found, now) else None)
 
 
 def _decide(put: Put, found: EntryRow | None, now: datetime) -> Decision:

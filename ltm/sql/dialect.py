@@ -18,6 +18,10 @@ class ContentionError(CatalogUnavailableError):
     """Other transactions got in the way and nothing was written; the same work may be done anew."""
 
 
+class RefusedError(CatalogUnavailableError):
+    """The server has refused a statement, and nothing of it is done; another one may do."""
+
+
 class BrokenConnectionError(CatalogUnavailableError):
     """The connection is of no more use; what it was in the middle of is not known to be done."""
 

@@ -14,6 +14,7 @@ from ltm.sql.dialect import (
     ConnectionLostError,
     ContentionError,
     Gate,
+    RefusedError,
     SQLDialect,
 )
 from ltm.typed import TYPE_CHECKING
@@ -167,7 +168,7 @@ class PostgreSQLDialect(SQLDialect):
             return ConnectionLostError(message)
         if sqlstate == "57014":  # query_canceled, of which our own timeout is one
             return BrokenConnectionError(message)
-        return CatalogUnavailableError(message)
+        return RefusedError(message) if sqlstate else CatalogUnavailableError(message)
 
 
 DIALECTS: dict[str, SQLDialect] = {

@@ -30,6 +30,7 @@ class EnginePool(DriverPool):
         self._engine = engine
         # sqlite3 begins only before a write, and so leaves our own BEGIN alone.
         self._begins_by_itself = engine.dialect.name != "sqlite"
+        self.commits_each = self._begins_by_itself
         self._closed = False
         self._generation = 0
         _ENGINE_POOLS.add(self)

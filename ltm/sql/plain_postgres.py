@@ -41,6 +41,11 @@ from ltm.sql.clauses import (
 from ltm.sql.columns import UTCDateTime
 
 _XMIN: ColumnElement[Any] = literal_column("ltm_entries.xmin")
+_IS_NEW: ColumnElement[Any] = literal_column("ltm_entries.xmax = 0")
+"""Whether a row was inserted: one that is updated has been locked for it.
+
+The row that is seen may be gone when it is this statement's turn.
+"""
 _SEEN = ROW_COLUMNS[2:]
 """Of the row that was there, all but what it is known by."""
 
@@ -54,14 +59,17 @@ _SETTING: ColumnElement[Any] = literal_column("'synchronous_commit'")
 def build_plain_write(*, indexes: bool) -> Select[Any]:
     """Return the statement; see ``Statements.write_plain``."""
     there = ENTRIES.alias("e")
-    columns = [there.c[name] for name in _SEEN]
-    xmin: ColumnElement[Any] = literal_column("e.xmin")
-    seen = select(*columns, xmin.label("xmin")).where(there.c.id == _GIVEN["id"]).cte("seen")
+    columns: list[ColumnElement[Any]] = [there.c[name] for name in _SEEN]
+    columns.append(literal_column("e.xmin").label("xmin"))
+    if not indexes:
+        words = exists(select(SEARCH.c.entry_id).where(SEARCH.c.entry_id == there.c.id))
+        columns.append(words.label("has_words"))
+    seen = select(*columns).where(there.c.id == _GIVEN["id"]).cte("seen")
     written = _write_entry(_pass_gate(), seen, indexes=indexes)
     indexing = (*_write_words(written), *_write_metadata(written)) if indexes else ()
     nothing = select(literal_column("1").label("one")).subquery("nothing")
     return (
-        select(exists(select(written.c.id)), *(seen.c[name] for name in _SEEN))
+        select(select(written.c.is_new).scalar_subquery(), *(seen.c[name] for name in _SEEN))
         .select_from(nothing.outerjoin(seen, true()))
         .add_cte(seen, *indexing)
     )
@@ -99,6 +107,12 @@ def _write_entry(counters: CTE, seen: CTE, *, indexes: bool) -> CTE:
     # An entry that has expired is another one.
     is_live = ENTRIES.c.expires_at.is_(None) | (ENTRIES.c.expires_at > new.updated_at)
     kept = {"created_at": case((is_live, ENTRIES.c.created_at), else_=new.created_at)}
+    replaceable = select(seen.c.xmin)
+    if not indexes:
+        # What has neither words nor metadata rows that were to be deleted.
+        replaceable = replaceable.where(
+            seen.c.metadata == literal_column("'{}'"), ~seen.c.has_words
+        )
     return (
         statement.on_conflict_do_update(
             index_elements=["id"],
@@ -106,21 +120,12 @@ def _write_entry(counters: CTE, seen: CTE, *, indexes: bool) -> CTE:
             where=and_(
                 # As no snapshot has been taken since it was written.
                 is_plain(new, unseen=ENTRIES.c.begin_seq == new.begin_seq),
-                select(seen.c.xmin).scalar_subquery() == _XMIN,
+                replaceable.scalar_subquery() == _XMIN,
                 in_time,
-                true() if indexes else _is_unindexed(),
             ),
         )
-        .returning(*(ENTRIES.c[name] for name in ("id", *_SHARED)))
+        .returning(*(ENTRIES.c[name] for name in ("id", *_SHARED)), _IS_NEW.label("is_new"))
         .cte("written")
-    )
-
-
-def _is_unindexed() -> ColumnElement[bool]:
-    """Entries that have neither words nor metadata rows to be deleted."""
-    return and_(
-        ENTRIES.c.metadata == literal_column("'{}'"),
-        ~exists(select(SEARCH.c.entry_id).where(SEARCH.c.entry_id == ENTRIES.c.id)),
     )
 
 

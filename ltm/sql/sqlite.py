@@ -102,6 +102,8 @@ class SharedMemoryPool(DriverPool):
 
     error = (sqlite3.Error,)
     where = ":memory:"
+    # The thread that has it in a transaction has no other one for a statement beside it.
+    commits_each = False
 
     def __init__(self, *, busy_timeout: float) -> None:
         """Describe the pool; nothing is opened.

@@ -292,7 +292,7 @@ class Statements(PayloadStatements, LeaseStatements):
 
         On SQLite it is over the row whose columns are ``seen_...``. On PostgreSQL it is over the
         row that the statement sees, if that has neither words nor metadata, and the answer is that
-        row after whether anything was written.
+        row after whether what was written is a new row: NULL where nothing was written.
         """
         return self.idiom.plain_write(indexes=False)
 

@@ -15,10 +15,18 @@ from ltm.testing.history_suite import HistorySuite
 from ltm.testing.lease_suite import LeaseSuite
 from ltm.testing.lifetime_suite import LifetimeSuite
 from ltm.testing.location_suite import LocationSuite
+from ltm.testing.plain_suite import PlainSuite
 from ltm.testing.ranking_suite import RankingSuite
 
 
 class CatalogSuite(
-    EntrySuite, FindSuite, RankingSuite, LeaseSuite, LifetimeSuite, LocationSuite, HistorySuite
+    EntrySuite,
+    PlainSuite,
+    FindSuite,
+    RankingSuite,
+    LeaseSuite,
+    LifetimeSuite,
+    LocationSuite,
+    HistorySuite,
 ):
     """The conformance suite of :class:`~ltm.catalog.base.Catalog`."""

@@ -6,6 +6,7 @@ import psycopg
 import pytest
 
 from ltm.catalog.postgres import PostgresCatalog
+from ltm.testing.plain_suite import make_put
 
 RECORD = """
 CREATE TABLE seen (setting text);
@@ -34,4 +35,7 @@ def test_only_a_server_that_answers_before_the_disk_is_overruled(
             catalog.delete_entry("k")
             with catalog.transaction() as inside:
                 inside.track_entry("k", "sha256:0", None, 1, None, 1)
-        assert connection.execute("SELECT * FROM seen").fetchall() == [(used,)] * 3
+            for is_found in (True, False):
+                put = make_put(catalog, f"plain {is_found}", 1, is_found=is_found)
+                assert catalog.write_plain(put, catalog.clock()).outcome is not None
+        assert connection.execute("SELECT * FROM seen").fetchall() == [(used,)] * 5

@@ -264,9 +264,9 @@ def test_once_one_connection_is_found_dead_none_of_its_age_is_handed_out(
         warm_up(memory, 10)
         proxy.cut_all()
         # Whether by a sign of life asked for, or by the statement of a call.
-        monkeypatch.setattr("ltm.sql.postgres.IDLE_SECONDS", 0 if asks else 3600)
+        monkeypatch.setattr("ltm.sql.postgres_pool.IDLE_SECONDS", 0 if asks else 3600)
         succeed(memory.retrieve("k"))
-        monkeypatch.setattr("ltm.sql.postgres.IDLE_SECONDS", 3600)
+        monkeypatch.setattr("ltm.sql.postgres_pool.IDLE_SECONDS", 3600)
         pool: Any = memory.catalog.database.pool  # type: ignore[attr-defined]  # a SQL catalog
         connections = [pool.acquire() for _ in range(10)]
         for connection in connections:

@@ -72,7 +72,7 @@ def test_connections_that_were_not_needed_for_a_while_are_closed(
         # As many as the last minute had use for.
         succeed(memory.retrieve("k"))
         assert place.sessions() == before
-        monkeypatch.setattr("ltm.sql.postgres.SURPLUS_SECONDS", 0)
+        monkeypatch.setattr("ltm.sql.postgres_pool.SURPLUS_SECONDS", 0)
         for _ in range(10):
             succeed(memory.retrieve("k"))
         wait_until(lambda: len(place.sessions()) == 2, "they are not closed")
@@ -83,7 +83,7 @@ def test_connections_that_were_not_needed_for_a_while_are_closed(
             succeed(memory.store("k", 2))
         assert place.sessions() == kept
         # And there may be as many as before.
-        monkeypatch.setattr("ltm.sql.postgres.SURPLUS_SECONDS", 60)
+        monkeypatch.setattr("ltm.sql.postgres_pool.SURPLUS_SECONDS", 60)
         warm_up(memory, 10)
         assert len(place.sessions()) == 10
 
@@ -111,7 +111,7 @@ def test_an_idle_connection_is_asked_for_a_sign_of_life(
     with place.open(through(place.url, proxy)) as memory:
         succeed(memory.store("k", 1))
         before = place.sessions()
-        monkeypatch.setattr("ltm.sql.postgres.IDLE_SECONDS", 0)
+        monkeypatch.setattr("ltm.sql.postgres_pool.IDLE_SECONDS", 0)
         with memory.transaction() as block:
             block.store("k", 2)
         assert place.sessions() == before

@@ -45,6 +45,7 @@ class CountingPool(DriverPool):
     def __init__(self, pool: DriverPool) -> None:
         self._pool = pool
         self.error, self.where = pool.error, pool.where
+        self.commits_each = pool.commits_each
         self.calls: list[str] = []
 
     def acquire(self) -> CountingConnection:
