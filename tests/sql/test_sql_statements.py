@@ -69,7 +69,7 @@ def test_a_batch_of_a_thousand_is_a_handful_of_statements(counted: Counted) -> N
     changed = [(key, {**value, "new": 1}, metadata) for key, value, metadata in entries]
     replaced = counted.count(lambda: counted.memory.store_batch(changed))
     read = counted.count(lambda: counted.memory.retrieve_batch([key for key, _, _ in entries]))
-    assert (len(first), len(again), len(replaced), len(read)) == (12, 2, 12, 2)
+    assert (len(first), len(again), len(replaced), len(read)) == (10, 2, 12, 1)
     assert counted.memory.stats()["entries"] == 1001
 
 
