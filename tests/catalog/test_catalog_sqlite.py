@@ -11,8 +11,10 @@ from sqlalchemy import Engine, create_engine
 
 from ltm.catalog.sql import SQLCatalog
 from ltm.catalog.sqlite import SQLiteCatalog
+from ltm.errors import CatalogUnavailableError
 from ltm.testing.catalog_suite import CatalogSuite
 from ltm.testing.clock import FakeClock
+from ltm.testing.plain_suite import store
 from ltm.testing.threads import in_threads
 
 
@@ -41,6 +43,15 @@ class TestSQLiteMemory(CatalogSuite):
 
     def test_what_is_written_is_there_after_reopening(self) -> None:
         pytest.skip("a database in memory goes with its catalog")
+
+
+def test_a_write_beside_a_transaction_in_memory_is_no_part_of_it() -> None:
+    with SQLiteCatalog(":memory:") as catalog:
+        with pytest.raises(CatalogUnavailableError), catalog.transaction() as inside:  # noqa: PT012
+            store(inside, "inside", 1)
+            # It would be undone with it after it was answered.
+            store(catalog, "beside", 1, is_found=False)
+        assert list(catalog.iterate("", catalog.clock)) == []
 
 
 def test_threads_that_meet_on_a_fresh_database_in_memory_have_it_one_by_one() -> None:

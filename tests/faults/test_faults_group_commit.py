@@ -155,6 +155,19 @@ def test_writes_of_one_key_are_decided_one_after_the_other(group: Group, is_new:
     expect_indexed(group.catalog, last)
 
 
+def test_each_thread_is_told_what_became_of_its_own_write(group: Group) -> None:
+    store(group.catalog, "shared", "old")
+    keys = ["first", *("shared" if thread % 2 else f"k{thread}" for thread in range(1, THREADS))]
+    puts = [make_put(group.catalog, key, f"tea{n}") for n, key in enumerate(keys)]
+    group.run(lambda thread: group.catalog.write_plain(puts[thread], group.catalog.clock()))
+    written = {n for n, each in group.answers.items() if each.outcome is not None}
+    (winner,) = {n for n in written if keys[n] == "shared"}
+    assert written == {winner, *range(0, THREADS, 2)}
+    for thread in written:
+        assert group.answers[thread].outcome.key == keys[thread]
+        assert row_of(group.catalog, keys[thread]).inlined_text == puts[thread].inlined_text
+
+
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO ltm_entries", "COMMIT"])
 @pytest.mark.parametrize("is_found", [True, False])
 def test_an_interrupt_of_the_thread_that_commits_costs_no_other_its_write(
@@ -178,6 +191,36 @@ def test_an_interrupt_of_the_thread_that_commits_costs_no_other_its_write(
     expect_written(group, set(range(THREADS)) - {interrupted})
     store(group.catalog, "another", 1)
     assert group.catalog.read(f"k{interrupted}", group.catalog.clock()) is None
+
+
+def test_an_interrupt_is_for_the_thread_it_meets_whosever_write_it_is_at(
+    group: Group, place: Place
+) -> None:
+    place.rows(
+        "CREATE TRIGGER refuse BEFORE INSERT ON ltm_entries WHEN new.key = 'k5'"
+        " BEGIN SELECT RAISE(ABORT, 'refused'); END"
+    )
+
+    def interrupt(_: str) -> None:
+        # One for all that failed, one for the write of the thread itself, one for another's.
+        if group.transactions == 4:
+            group.sent.before = nothing
+            met.append(threading.get_ident())
+            raise KeyboardInterrupt
+
+    def act(thread: int) -> Outcome:
+        idents[thread] = threading.get_ident()
+        return store(group.catalog, f"k{thread}", thread)
+
+    met: list[int] = []
+    idents: dict[int, int] = {}
+    group.run(act, interrupt)
+    assert isinstance(group.answers.pop(5), CatalogUnavailableError)
+    errors = {n: each for n, each in group.answers.items() if isinstance(each, BaseException)}
+    ((interrupted, error),) = errors.items()
+    assert isinstance(error, KeyboardInterrupt)
+    assert met == [idents[interrupted]]
+    expect_written(group, group.answers.keys() - {interrupted})
 
 
 def test_a_write_whose_thread_is_interrupted_while_it_waits_is_not_done_later(
@@ -224,7 +267,8 @@ def test_writes_that_wait_together_fail_together_where_no_transaction_begins(
         for each in hasty.answers.values():
             assert isinstance(each, CatalogUnavailableError)
         # Not once for each of them: the time that the first one waits is what all of them wait.
-        assert hasty.transactions == 1
+        tried = [sql for sql in hasty.sent if sql.startswith(("BEGIN", "INSERT INTO ltm_entries"))]
+        assert len(tried) == 2
         other.execute("ROLLBACK")
     hasty.sent.before = nothing
     assert store(hasty.catalog, "k1", 1) == Outcome("k1", stored=True, created=True)

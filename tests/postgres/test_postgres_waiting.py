@@ -30,7 +30,7 @@ def hurry() -> Iterator[None]:
 
 
 def pool_of(place: PostgresPlace, pool_max: int) -> PostgresPool:
-    catalog: Any = place.catalog(pool_max=pool_max, pool_timeout=PATIENCE)
+    catalog: Any = place.catalog(pool_max=pool_max, pool_timeout=10 * PATIENCE)
     pool = catalog.database.pool
     assert isinstance(pool, PostgresPool)
     return pool
