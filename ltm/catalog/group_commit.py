@@ -5,7 +5,6 @@ from __future__ import annotations
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
-from copy import copy
 
 from ltm import telemetry
 from ltm.sql.execution import Session
@@ -106,6 +105,8 @@ class GroupCommit:
             # Each is asked again, and then it is known whose fault it was; unless it was nobody's:
             # those that wait shall not wait for one another's time to run out.
             if not has_begun:
+                from copy import copy
+
                 for each in together:
                     each.error, each.is_done = copy(error), True
             return

@@ -215,12 +215,10 @@ def test_an_interrupt_is_for_the_thread_it_meets_whosever_write_it_is_at(
     met: list[int] = []
     idents: dict[int, int] = {}
     group.run(act, interrupt)
-    assert isinstance(group.answers.pop(5), CatalogUnavailableError)
-    errors = {n: each for n, each in group.answers.items() if isinstance(each, BaseException)}
-    ((interrupted, error),) = errors.items()
-    assert isinstance(error, KeyboardInterrupt)
+    (interrupted,) = (n for n, each in group.answers.items() if isinstance(each, KeyboardInterrupt))
     assert met == [idents[interrupted]]
-    expect_written(group, group.answers.keys() - {interrupted})
+    assert interrupted == 5 or isinstance(group.answers[5], CatalogUnavailableError)
+    expect_written(group, group.answers.keys() - {5, interrupted})
 
 
 def test_a_write_whose_thread_is_interrupted_while_it_waits_is_not_done_later(
