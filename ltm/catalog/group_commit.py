@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from _thread import allocate_lock
+from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
 
@@ -11,7 +11,11 @@ from ltm.sql.execution import Session
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import TypeVar
+
     from ltm.catalog.database import Database
+
+    T = TypeVar("T")
 
 MAX_TOGETHER = 64
 """So many writes share a transaction at most: others wait for it, in other processes too."""
@@ -38,6 +42,8 @@ class GroupCommit:
         self._database = database
         self._queue: deque[_Waiting] = deque()
         self._turn = allocate_lock()
+        self._owner = 0
+        """The thread whose turn it is."""
 
     def run(self, work: Work, *, is_one: bool) -> bool:
         """Return what *work* returns, once it is committed.
@@ -49,10 +55,13 @@ class GroupCommit:
         Raises:
             LTMError: What the database has to say of this write.
         """
+        if self._owner == get_ident():
+            # In the midst of a write of this very thread, by a signal handler or a finaliser.
+            return self._run(work, is_one=is_one)
         if not self._queue and not self._turn.locked():
             # Nobody waits: there is nobody to share a transaction with.
             with self._turn:
-                return self._run(work, is_one=is_one)
+                return self._in_turn(lambda: self._run(work, is_one=is_one))
         if telemetry.is_on:
             from contextvars import copy_context
 
@@ -65,7 +74,7 @@ class GroupCommit:
             self._queue.append(mine)
             with self._turn:
                 if not mine.is_done:
-                    self._commit(self._gather(mine))
+                    self._in_turn(lambda: self._commit(self._gather(mine)))
         except BaseException:
             # An interrupt: it is not to be done any more, by whoever comes across it later.
             mine.is_done = True
@@ -73,6 +82,13 @@ class GroupCommit:
         if mine.error is not None:
             raise mine.error
         return mine.is_written
+
+    def _in_turn(self, act: Callable[[], T]) -> T:
+        self._owner = get_ident()
+        try:
+            return act()
+        finally:
+            self._owner = 0
 
     def _gather(self, mine: _Waiting) -> list[_Waiting]:
         """Return *mine* and those that have waited longest."""

@@ -128,6 +128,29 @@ def test_writes_that_wait_for_another_share_a_transaction(group: Group, is_found
         expect_indexed(group.catalog, put)
 
 
+def test_a_write_in_the_midst_of_one_of_the_same_thread_does_not_wait_for_it(hasty: Group) -> None:
+    answers: list[Any] = []
+
+    def interrupt(sql: str) -> None:
+        if sql.startswith("INSERT INTO ltm_entries") and len(answers) == 0:
+            answers.append(None)
+            try:
+                answers[0] = store(hasty.catalog, "inner", 1)
+            except CatalogUnavailableError as error:
+                answers[0] = error
+
+    hasty.sent.before = interrupt
+
+    def use(_: int) -> None:
+        answers.append(store(hasty.catalog, "outer", 1))
+
+    in_threads(use, 1)
+    inner, outer = answers
+    assert "locked" in str(inner)  # as by any other writer
+    assert outer.stored
+    assert row_of(hasty.catalog, "outer").inlined_text == "1"
+
+
 def test_a_write_that_fails_fails_alone(group: Group, place: Place) -> None:
     place.rows(
         "CREATE TRIGGER refuse BEFORE INSERT ON ltm_entries WHEN new.key = 'k5'"
