@@ -147,18 +147,18 @@ def test_without_the_library_asking_for_it_rows_are_kept_apart_all_the_same(
     fill(a, "alpha")
     fill(b, "beta")
     # As if the library asked for another tenant's rows by mistake, with the right token.
-    a.catalog.tenant = "b"
-    assert a.catalog.get_entry("k") is None
-    assert a.catalog.retrieve_batch(["k", "large"]) == {}
-    assert a.catalog.list_entries() == a.catalog.search("words") == []
-    assert a.catalog.history.snapshots() == []
-    assert a.catalog.statistics(a.clock())[0] == 0
-    assert not a.catalog.delete_entry("k")
+    wrong = a.catalog._on(a.catalog.database, tenant="b")
+    assert wrong.get_entry("k") is None
+    assert wrong.retrieve_batch(["k", "large"]) == {}
+    assert wrong.list_entries() == wrong.search("words") == []
+    assert wrong.history.snapshots() == []
+    assert wrong.statistics(a.clock())[0] == 0
+    assert not wrong.delete_entry("k")
     for key in ("k", "new"):
         with pytest.raises(CatalogUnavailableError, match="row-level security"):
-            track(a.catalog, key, "stolen")
+            track(wrong, key, "stolen")
     with pytest.raises(CatalogUnavailableError, match="row-level security"):
-        a.catalog.create_snapshot("theirs")
+        wrong.create_snapshot("theirs")
 
 
 def test_the_service_role_works_for_any_tenant_and_for_none(opening: Opener) -> None:

@@ -226,7 +226,7 @@ def test_a_file_where_a_directory_should_be_is_an_error(tmp_path: Path) -> None:
 
 def test_a_directory_that_may_not_be_written_is_an_error(run_python: RunPython) -> None:
     script = """
-import os, sys
+import os, sys, threading  # all of it now: others may have no way into Python's own directory
 from ltm.errors import PayloadError
 from ltm.payload.local import LocalPayloadStore
 if os.geteuid() == 0:

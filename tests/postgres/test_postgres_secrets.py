@@ -181,6 +181,6 @@ def test_an_exhausted_pool_does_not_tell_the_password(
         answer = memory.retrieve("k")
         assert is_outage(answer)
         expect_no_secret(answer)
-        expect_no_secret(repr(connection.driver_connection))
+        expect_no_secret(repr(connection))
         pool.release(connection)
         succeed(memory.retrieve("k"))
