@@ -74,6 +74,6 @@ MEMORY = Topic(
     "Memory",
     "The most bytes resident in a new process that does nothing else, interpreter and imports\n"
     "included; ratios are to a memory of a thousand entries. A million entries in a full run,\n"
-    "50,000 in a quick one. Of a dataset's, 45 to 115 MB are the libraries that write it.",
+    "10,000 in a quick one. Of a dataset's, 45 to 115 MB are the libraries that write it.",
     _compare,
 )
