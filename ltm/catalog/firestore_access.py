@@ -109,6 +109,7 @@ def _open(place: Place) -> Access:
         from google.cloud.firestore_v1.services.firestore.transports import FirestoreGrpcTransport
     except ImportError as error:
         raise MissingDependencyError("google-cloud-firestore", "firestore") from error
+    _keep_up(grpc)
     try:
         client = Client(place.project, _credentials(place.credentials), place.database)
     except DefaultCredentialsError as error:
@@ -128,6 +129,14 @@ def _open(place: Place) -> Access:
     return Access(
         FirestoreClient(transport=transport), client._database_string, client._rpc_metadata
     )
+
+
+def _keep_up(grpc: Any) -> None:
+    """Let gRPC, once it is up, stay so: a child forked while it shuts down waits for ever."""
+    global _kept
+    if _kept is None:
+        # It shuts down with its last channel; this one is never connected.
+        _kept = grpc.insecure_channel("localhost:0")
 
 
 def _credentials(given: Any) -> Any:
@@ -162,6 +171,8 @@ def _forget_clients() -> None:
 
 
 _shared: dict[tuple[object, ...], SharedClient] = {}
+_kept: Any = None
+"""A channel that keeps gRPC up."""
 _left: list[dict[tuple[object, ...], SharedClient]] = []
 """Clients of a process that forked this one; to destroy them here would disturb it."""
 _sharing = threading.Lock()

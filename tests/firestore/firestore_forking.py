@@ -104,6 +104,28 @@ def _wait_for(child: int) -> object:
     return "hangs"
 
 
+def fork_after_close(project: str, directory: str, times: str) -> object:
+    """Fork so many times right after a memory is closed, and open one in each child."""
+    place = FirestorePlace(project, directory)
+    statuses: list[object] = []
+    for number in range(int(times)):
+        with place.open() as memory:
+            memory.store("parent", number)
+        child = os.fork()
+        if child == 0:
+            os._exit(_store_in_child(place, number))
+        statuses.append(_wait_for(child))
+        if statuses[-1] != 0:
+            break
+    return {"statuses": statuses}
+
+
+def _store_in_child(place: FirestorePlace, number: int) -> int:
+    signal.alarm(2 * CHILD_SECONDS)
+    with place.open() as memory:
+        return 0 if memory.store("child", number)["success"] else 2
+
+
 _inherited: Any = None
 
 
@@ -126,7 +148,11 @@ def use_inherited(number: int) -> list[Any]:
     return use(_inherited, f"theirs {number}")
 
 
-ROLES: dict[str, Callable[..., object]] = {"fork": fork, "fork_pool": fork_pool}
+ROLES: dict[str, Callable[..., object]] = {
+    "fork": fork,
+    "fork_after_close": fork_after_close,
+    "fork_pool": fork_pool,
+}
 
 if __name__ == "__main__":
     role, *arguments = sys.argv[1:]

@@ -6,6 +6,9 @@ A script, so that nothing but the verb runs in the processes that it forks and k
 
 It prints a report as JSON. A step is a request that is about to be sent, or has been answered, or a
 call of the operating system by the payload store. Each attempt has a logical table of its own.
+
+What asks Firestore does so in a process of its own: a child of one that has done so itself may wait
+for ever for a lock which a thread of gRPC held as it was forked.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -65,15 +70,11 @@ def run(name: str, kills: int, place: FirestorePlace) -> dict[str, Any]:
         if len(states) == kills:
             break
         table = f"{name} {attempt_number}"
-        with open_table(place, table) as memory:
-            assert scenario.prepare is not None
-            scenario.prepare(memory)
-            # A first search cuts the feed, which a dead client's lock would keep it from.
-            memory.search("tea")
+        in_child(prepare, name, place, table)
         number = choice.randint(1, last)
         attempt = attempt_steps(lambda table=table: act(scenario, place, table), number)
         try:
-            state, found = judge(scenario, place, table)
+            state, found = in_child(judge, name, place, table)
         except LTMError as error:
             state, found = "unread", [f"can't be read: {error}"]
         if attempt.has_answered and state != "new" and scenario.old != scenario.new:
@@ -86,8 +87,22 @@ def run(name: str, kills: int, place: FirestorePlace) -> dict[str, Any]:
     return {"states": states, "steps": last, "problems": problems}
 
 
+def in_child(do: Callable[..., Any], *arguments: Any) -> Any:
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as child:
+        return child.submit(do, *arguments).result()
+
+
 def open_table(place: FirestorePlace, table: str) -> DuckDBLTMBackend:
     return place.open(table=table)
+
+
+def prepare(name: str, place: FirestorePlace, table: str) -> None:
+    scenario = SCENARIOS[name]
+    with open_table(place, table) as memory:
+        assert scenario.prepare is not None
+        scenario.prepare(memory)
+        # A first search cuts the feed, which a dead client's lock would keep it from.
+        memory.search("tea")
 
 
 def act(scenario: killing.Scenario, place: FirestorePlace, table: str) -> Any:
@@ -108,8 +123,9 @@ def act(scenario: killing.Scenario, place: FirestorePlace, table: str) -> Any:
     return scenario.act(open_table(place, table))
 
 
-def judge(scenario: killing.Scenario, place: FirestorePlace, table: str) -> tuple[str, list[str]]:
+def judge(name: str, place: FirestorePlace, table: str) -> tuple[str, list[str]]:
     """Return whether *table* has the old or the new state, and what is wrong there."""
+    scenario = SCENARIOS[name]
     problems: list[str] = []
     with open_table(place, table) as memory:
         state = state_of(memory, scenario)
@@ -132,8 +148,8 @@ def judge(scenario: killing.Scenario, place: FirestorePlace, table: str) -> tupl
         if not answer["success"] and answer["error_type"] != "catalog_unavailable":
             problems.append(f"store: {answer}")
     absent = dict.fromkeys(state)
-    names: dict[str, State] = {"old": scenario.old, "new": scenario.new}
-    return next((name for name in names if absent | names[name] == state), "neither"), problems
+    states: dict[str, State] = {"old": scenario.old, "new": scenario.new}
+    return next((each for each in states if absent | states[each] == state), "neither"), problems
 
 
 def state_of(memory: DuckDBLTMBackend, scenario: killing.Scenario) -> State:

@@ -34,3 +34,16 @@ def test_a_forked_pool_of_processes_works_on(place: FirestorePlace) -> None:
     with place.open() as memory:
         assert memory.stats()["entries"] == 32
     place.expect_sound()
+
+
+def test_children_forked_right_after_a_close_go_on(place: FirestorePlace) -> None:
+    times = 150
+    command = ("fork_after_close", place.project, place.directory, times)
+    with started(SCRIPT, [command]) as workers:
+        (report,) = said(workers, DEADLINE)
+    assert report["statuses"] == [0] * times
+    with place.open() as memory:
+        assert memory.retrieve_batch(["parent", "child"])["results"] == {
+            "parent": times - 1,
+            "child": times - 1,
+        }

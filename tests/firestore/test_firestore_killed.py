@@ -22,30 +22,30 @@ SCRIPT = Path(__file__).with_name("firestore_killing.py")
 WORKERS = Path(__file__).with_name("firestore_workers.py")
 KILLS = int(os.environ.get("LTM_KILLS", "1"))
 
-CASES = [
-    "staged batch",
-    "large over large",
-    "batch",
-    "delete",
-    "transaction",
-    "restore",
-    "snapshot",
-]
+CASES = {
+    "staged batch": 5 * KILLS,
+    "large over large": KILLS,
+    "batch": KILLS,
+    "delete": KILLS,
+    "transaction": KILLS,
+    "restore": KILLS,
+    "snapshot": KILLS,
+}
 
 
-@pytest.mark.parametrize(("kills", "names"), [(5 * KILLS, CASES[:1]), (KILLS, CASES[1:])])
-def test_what_is_killed_has_happened_whole_or_not_at_all(
-    place: FirestorePlace, kills: int, names: list[str]
-) -> None:
+# Each by itself: the server may keep the locks of a client that was killed for a minute.
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_killed_has_happened_whole_or_not_at_all(place: FirestorePlace, name: str) -> None:
+    kills = CASES[name]
     command = [sys.executable, "-W", "error", SCRIPT, str(kills), place.project, place.directory]
     ended = subprocess.run(
-        [*command, *names], capture_output=True, text=True, timeout=110, check=False
+        [*command, name], capture_output=True, text=True, timeout=110, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    for name, report in json.loads(ended.stdout).items():
-        assert report["problems"] == [], name
-        assert len(report["states"]) == kills, name
-        assert set(report["states"]) <= {"old", "new"}, name
+    report = json.loads(ended.stdout)[name]
+    assert report["problems"] == []
+    assert len(report["states"]) == kills
+    assert set(report["states"]) <= {"old", "new"}
 
 
 def test_a_writer_killed_amid_its_stores_leaves_each_key_with_a_value_it_stored(
