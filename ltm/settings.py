@@ -19,6 +19,7 @@ Seconds = Annotated[float, Meta(gt=0, le=31_536_000)]
 
 _SECRET_FIELD = re.compile("password|connection_string|token|secret|anon_key|credentials|options")
 _USERINFO = re.compile(r"(?s)^((?>.*?://)?+[^:]*:).*@")
+_PASSWORD_ONWARD = re.compile(r"(?s)^((?>.*?://)?+[^:]*:)(?!\d+[,/?#]).*")
 _SECRET_PARAMETER = re.compile(
     r"(?i)(?<![\w.-])([\w.-]*(?:passw|pwd|secret|token|signature|credential|key)[\w.-]*\s*=\s*)"
     r"('(?:[^'\\]|\\.)*'|[^\s&;]+)"
@@ -238,4 +239,8 @@ def mask_url(url: str) -> str:
     All from the first colon to the last ``@`` is masked, since a password may hold any character;
     and so are parameters named like a secret: ``?password=``, and in libpq's ``key=value`` pairs.
     """
-    return _USERINFO.sub(r"\1***@", _SECRET_PARAMETER.sub(r"\1***", url))
+    masked = _SECRET_PARAMETER.sub(r"\1***", url)
+    if masked.count("@") < url.count("@"):
+        # Where the password ends is not known: what looked like a parameter may be in it.
+        masked = _PASSWORD_ONWARD.sub(r"\1***", masked)
+    return _USERINFO.sub(r"\1***@", masked)
