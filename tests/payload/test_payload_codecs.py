@@ -10,9 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from ltm.entry import metadata_text
 from ltm.errors import IntegrityError, ValidationError
-from ltm.hashing import canonical_json, compute_content_hash, parse_verified
+from ltm.hashing import canonical_json, compute_content_hash, parse_verified, write_json
 from ltm.locations import locate
 from ltm.payload.codecs import Codec, Encoded, Record
 from ltm.payload.formats import codec_for_path, get_codec
@@ -70,7 +69,7 @@ def test_no_object_is_larger_than_is_said(name: str) -> None:
     count = codec.max_records
     records = [record([n, "é" * 40], "k" * 40 + str(n), note="n" * n) for n in range(count)]
     said = codec.object_overhead + sum(
-        codec.record_overhead + len(each.key) + len(each.text) + len(metadata_text(each.metadata))
+        codec.record_overhead + len(each.key) + len(each.text) + len(write_json(each.metadata))
         for each in records
     )
     assert len(codec.encode(records).content) <= said

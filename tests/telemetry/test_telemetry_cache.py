@@ -36,9 +36,22 @@ def test_in_an_event_loop_what_is_sent_in_threads_is_of_the_call(
     async def act() -> int:
         return 1
 
-    asyncio.run(cache_wrap(memory, act, key="k"))
+    asyncio.run(cache_wrap(memory, act, key="k", cleanup_probability=0))
     call = collector.only("ltm.cache_wrap")
-    assert all(is_child(each, call) for each in collector.named("ltm.catalog.statement"))
+    statements = collector.named("ltm.catalog.statement")
+    assert statements
+    assert all(is_child(each, call) for each in statements)
+
+
+def test_a_clean_up_is_part_of_the_call_that_makes_it(
+    memory: DuckDBLTMBackend, collector: Collector
+) -> None:
+    cache_wrap(memory, lambda: 1, key="k", cleanup_probability=1)
+    call, cleanup = collector.only("ltm.cache_wrap"), collector.only("ltm.cleanup_expired")
+    assert is_child(cleanup, call)
+    statements = collector.named("ltm.catalog.statement")
+    assert any(is_child(each, cleanup) for each in statements)
+    assert all(is_child(each, call) or is_child(each, cleanup) for each in statements)
 
 
 def test_hits_and_misses_are_counted(memory: DuckDBLTMBackend, collector: Collector) -> None:
