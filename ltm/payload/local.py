@@ -12,13 +12,15 @@ from ltm.payload.base import (
     LOCAL_PROTOCOLS,
     MAX_WORKERS,
     Outcomes,
-    PayloadObject,
     PayloadStore,
     split_uri,
     temporary_path,
     validate_path,
 )
-from ltm.payload.durable import create, sync_directory
+from ltm.typed import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ltm.payload.objects import PayloadObject
 
 
 class LocalPayloadStore(PayloadStore):
@@ -26,7 +28,8 @@ class LocalPayloadStore(PayloadStore):
 
     A write costs two fsyncs, of the file and of its directory; the first one into a directory also
     those of the directories above it, up to the first that is known to be durable, or the root. The
-    writes of a batch share those of directories, which follow after the last file.
+    writes of a batch share those of directories, which follow after the last file. Where there are
+    some of the 256 directories that ids lead to, all are made, so that the others cost nothing.
 
     Args:
         root: A path, or a ``file://`` URL, read as fsspec reads it: no host and no ``%`` escapes.
@@ -52,11 +55,12 @@ class LocalPayloadStore(PayloadStore):
         created = self._in_parallel(self._create, items)
         # The names come last, so that a directory is synced once for all that it was given.
         changed = {each for made in created if isinstance(made, set) for each in made}
+        named = self._name_beside(changed)
         errors = self._in_parallel(_sync, [*changed]) if len(items) > 1 else _sync_few([*changed])
         attempts = zip(changed, errors, strict=True)
         failures = {directory: error for directory, error in attempts if error is not None}
         if not failures:
-            self._settled |= changed
+            self._settled |= changed | named
         return [
             self._take_back(path, failures) if isinstance(made, set) else made
             for (path, _), made in zip(items, created, strict=True)
@@ -68,6 +72,8 @@ class LocalPayloadStore(PayloadStore):
         Returns:
             The directories to sync before its name is durable too, or why there is no object.
         """
+        from ltm.payload.durable import create
+
         path, content = item
         try:
             target = self._locate(path)
@@ -161,6 +167,19 @@ class LocalPayloadStore(PayloadStore):
                 pass
         return {*changed}
 
+    def _name_beside(self, changed: set[str]) -> set[str]:
+        """Return the directories whose names are durable, too, once those in *changed* are synced.
+
+        They are in one that is synced for another's sake, below the root.
+        """
+        above = {os.path.dirname(each) for each in changed} & changed
+        holders = [each for each in above if len(each) > len(self.directory)]
+        if not holders:
+            return set()
+        from ltm.payload.directories import fan_out
+
+        return {name for each in holders for name in fan_out(each)}
+
     def _walk(self, prefix: str) -> Iterator[PayloadObject]:
         if self._leads_through_link(prefix):
             return
@@ -200,6 +219,8 @@ class LocalPayloadStore(PayloadStore):
 
 def _sync(directory: str) -> OSError | None:
     """Make the names in *directory* durable; return why that was not possible."""
+    from ltm.payload.durable import sync_directory
+
     try:
         sync_directory(directory)
     except OSError as error:
@@ -236,6 +257,8 @@ def _sync_few(directories: Sequence[str]) -> list[OSError | None]:
 
 
 def _describe(path: str, member: os.DirEntry[str]) -> PayloadObject | None:
+    from ltm.payload.objects import PayloadObject
+
     try:
         status = member.stat(follow_symlinks=False)
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ltm.errors import PayloadError, ValidationError
+from ltm.payload.directories import FAN_OUT, MANY
 from ltm.payload.local import LocalPayloadStore
 from ltm.payload.store import open_payload_store
 
@@ -90,6 +91,68 @@ def test_a_new_directory_beside_a_known_one_costs_three_fsyncs(
     store.write("a/c/two", b"2")
     assert steps[:2] == ["fsync file", "publish two"]
     assert sorted(steps[2:]) == ["fsync directory a", "fsync directory c"]
+
+
+@needs_proc
+def test_directories_that_were_there_when_theirs_was_synced_are_known_to_be_durable(
+    tmp_path: Path, steps: list[str]
+) -> None:
+    LocalPayloadStore(tmp_path).write_many([(f"a/{name}/one", b"1") for name in "bcd"])
+    store = LocalPayloadStore(tmp_path)  # as another process has it
+    store.write("a/b/two", b"2")
+    for name in "cd":
+        steps.clear()
+        store.write(f"a/{name}/two", b"2")
+        assert steps == ["fsync file", "publish two", f"fsync directory {name}"]
+
+
+@needs_proc
+def test_when_many_of_the_directories_of_ids_are_there_all_are_made_and_synced_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[str]
+) -> None:
+    store, place = LocalPayloadStore(tmp_path), tmp_path / "table"
+    names = sorted(FAN_OUT)
+    for name in names[: MANY - 1]:
+        store.write(f"table/{name}/one", b"1")
+    assert len(os.listdir(place)) == MANY - 1
+    synced: list[set[str]] = []
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}") == str(place):
+            synced.append({*os.listdir(place)})
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    store.write(f"table/{names[MANY]}/one", b"1")
+    assert synced == [FAN_OUT]
+    for name in names[MANY:]:
+        steps.clear()
+        store.write(f"table/{name}/two", b"2")
+        assert steps == ["fsync file", "publish two", f"fsync directory {name}"]
+    assert len(synced) == 1
+
+
+def test_where_no_more_directories_can_be_made_a_write_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir = os.mkdir
+    allowed = MANY + 2  # the root's, and one for each write
+
+    def make(path: str, *mode: int) -> None:
+        nonlocal allowed
+        allowed -= 1
+        if allowed < 0:
+            raise OSError(errno.EMLINK, "Too many links")
+        mkdir(path, *mode)
+
+    monkeypatch.setattr(os, "mkdir", make)
+    store = LocalPayloadStore(tmp_path)
+    paths = [f"table/{name}/one" for name in sorted(FAN_OUT)[:MANY]]
+    for path in paths:
+        store.write(path, b"1")
+    assert [store.read(path) for path in paths] == [b"1"] * MANY
+    assert sorted(each.path for each in store.list("table")) == paths
 
 
 @needs_proc
