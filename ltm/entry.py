@@ -25,9 +25,6 @@ EXPIRY_NAMES = ("_cache_expires_at", "expires_at", "ttl")
 """Names in metadata that are read for an expiry, in this order, where no argument gives one."""
 
 
-_encode = json.JSONEncoder(sort_keys=True).encode
-
-
 class _Missing(Enum):
     MISSING = "MISSING"
 
@@ -66,6 +63,10 @@ class ValueRow(NamedTuple):
     expires_at: datetime | None
 
 
+AnyRow: TypeAlias = EntryRow | ValueRow
+"""A row as far as its value and terms go."""
+
+
 def validate_metadata(metadata: object) -> Metadata:
     """Return *metadata* as a dict of its own, ``{}`` for None.
 
@@ -95,11 +96,6 @@ def validate_metadata(metadata: object) -> Metadata:
     else:
         kept = parse(text, where="metadata")
     return kept
-
-
-def metadata_text(metadata: Mapping[str, Any]) -> str:
-    """Return *metadata* as JSON, with its keys in order."""
-    return _encode(metadata)
 
 
 def resolve_expiry(

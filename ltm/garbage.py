@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from ltm.catalog.base import Catalog
-from ltm.catalog.pages import PAGE_SIZE, in_pages
+from ltm.catalog.base import PAGE_SIZE, Catalog
+from ltm.catalog.pages import in_pages
 from ltm.errors import LTMError
 from ltm.locations import object_path
 from ltm.payload.base import PayloadStore, is_payload_path, is_temporary_path

@@ -27,7 +27,13 @@ _PLAIN_TYPES = _CONTAINERS | {str, int, float, bool, type(None)}
 
 _TOO_DEEP = "is nested too deeply"
 
-_raw_decode = json.JSONDecoder().raw_decode
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not a number")
+
+
+# The standard library reads NaN and infinities, which JSON does not have.
+_raw_decode = json.JSONDecoder(parse_constant=_refuse_constant).raw_decode
 
 
 def _make_encode() -> Callable[[object], str]:
@@ -133,7 +139,7 @@ def _is_plain(value: object, text: str) -> bool:
     Raises:
         TypeError: A key is not a string.
     """
-    is_ascii = "\\u" not in text  # or has control characters, which do no harm
+    is_ascii = "\\" not in text  # or has what is escaped in ASCII, too, which does no harm
     level = [value]
     for _ in range(MAX_DEPTH):
         types = {*map(type, level)}

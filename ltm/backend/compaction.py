@@ -16,10 +16,10 @@ from ltm.backend.parts import Parts
 from ltm.catalog.base import Catalog
 from ltm.catalog.pages import in_pages
 from ltm.clock import BEGINNING
-from ltm.entry import EntryRow, metadata_text
+from ltm.entry import EntryRow
 from ltm.errors import IntegrityError, LTMError, SnapshotNotFoundError
 from ltm.garbage import Failures, delete_scheduled, drop_unreferenced
-from ltm.hashing import hash_text
+from ltm.hashing import hash_text, write_json
 from ltm.locations import object_path
 from ltm.payload.base import is_payload_path
 from ltm.payload.codecs import MAX_OBJECT_BYTES, Codec, Record
@@ -82,7 +82,7 @@ class _SharedObject:
 
     def add(self, row: EntryRow) -> None:
         """Count a row that names a part of it."""
-        texts = row.byte_size + len(row.key.encode()) + len(metadata_text(row.metadata))
+        texts = row.byte_size + len(row.key.encode()) + len(write_json(row.metadata))
         self.rows += 1
         self.need += texts + self.codec.record_overhead
 

@@ -23,7 +23,6 @@ from ltm.catalog.primitives import validate_threshold
 from ltm.clock import Clock
 from ltm.errors import CatalogUnavailableError, ClosedError, ValidationError
 from ltm.payload.base import DEFAULT_TIMEOUT, PayloadStore
-from ltm.payload.formats import validate_format
 from ltm.payload.store import open_payload_store
 from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any, Self
 
@@ -276,8 +275,11 @@ class DuckDBLTMBackend(EntryCalls, ManyCalls, QueryCalls, SnapshotCalls, UpkeepC
         )
 
 
-def _choose_format(payload_format: str, store: PayloadStore) -> str:
-    name = validate_format(payload_format)
+def _choose_format(name: str, store: PayloadStore) -> str:
+    if name != "json":
+        from ltm.payload.formats import validate_format  # few want another
+
+        validate_format(name)
     if not store.keeps_rows:
         # So a URI asks for DuckDB's files wherever it leads.
         return "duckdb" if name == "json" and store.root.endswith(".duckdb") else name

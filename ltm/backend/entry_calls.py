@@ -9,10 +9,10 @@ from ltm import telemetry
 from ltm.backend.answering import answering
 from ltm.backend.base import DeleteAnswer, RetrieveAnswer, StoreAnswer
 from ltm.backend.parts import BackendCalls
-from ltm.backend.reader import ReadEntry, ReadValue
+from ltm.backend.reader import ReadEntry
 from ltm.backend.writer import Condition, PreparedEntry
 from ltm.catalog.commit import Outcome, Removal
-from ltm.entry import JSONValue
+from ltm.entry import AnyRow, JSONValue
 from ltm.errors import CatalogUnavailableError, ConflictError, LTMError, ValidationError
 from ltm.keys import validate_key
 from ltm.typed import TYPE_CHECKING, Any
@@ -56,7 +56,8 @@ class EntryCalls(BackendCalls):
         if parts.recall is not None:
             return self._retrieve_or_recall(key, default, parts.recall)
         row = parts.catalog.read_value(key, parts.clock())
-        return _retrieved(parts.reader.read_value(row), default)
+        read = None if row is None else parts.reader.read_value(row)
+        return _absent(default) if read is None else _found(*read)
 
     @answering
     def delete(self, key: str, *, if_match: str | None = None) -> DeleteAnswer:
@@ -164,24 +165,30 @@ class EntryCalls(BackendCalls):
         return answer
 
 
-def _retrieved(entry: ReadEntry | ReadValue | None, default: JSONValue) -> RetrieveAnswer:
-    if entry is None:
-        return {
-            "success": True,
-            "found": False,
-            "value": default,
-            "metadata": None,
-            "content_hash": None,
-            "inlined": False,
-        }
-    inlined = entry.row.storage_uri is None
+def _retrieved(entry: ReadEntry | None, default: JSONValue) -> RetrieveAnswer:
+    return _absent(default) if entry is None else _found(entry.row, entry.value)
+
+
+def _absent(default: JSONValue) -> RetrieveAnswer:
+    return {
+        "success": True,
+        "found": False,
+        "value": default,
+        "metadata": None,
+        "content_hash": None,
+        "inlined": False,
+    }
+
+
+def _found(row: AnyRow, value: JSONValue) -> RetrieveAnswer:
+    inlined = row.storage_uri is None
     if telemetry.is_on:
-        telemetry.count_value("retrieve", entry.row.byte_size, inlined=inlined)
+        telemetry.count_value("retrieve", row.byte_size, inlined=inlined)
     return {
         "success": True,
         "found": True,
-        "value": entry.value,
-        "metadata": entry.row.metadata,
-        "content_hash": entry.row.content_hash,
+        "value": value,
+        "metadata": row.metadata,
+        "content_hash": row.content_hash,
         "inlined": inlined,
     }

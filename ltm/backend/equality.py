@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from ltm.entry import EntryRow
+from ltm.entry import AnyRow
 from ltm.errors import PayloadError, PayloadNotFoundError
 from ltm.payload.base import PayloadStore
 from ltm.typed import TYPE_CHECKING
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 def find_equal(
-    store: PayloadStore, entries: Sequence[PreparedEntry], found: Mapping[str, EntryRow]
-) -> dict[str, EntryRow]:
+    store: PayloadStore, entries: Sequence[PreparedEntry], found: Mapping[str, AnyRow]
+) -> dict[str, AnyRow]:
     """Return the rows in *found* that have the very value of their entry.
 
     Equal hashes are not enough: a success means that the value is there, so what the row names
@@ -24,8 +24,8 @@ def find_equal(
     Raises:
         PayloadError: The store failed; whether a payload is there is not known.
     """
-    equal: dict[str, EntryRow] = {}
-    outside: list[tuple[PreparedEntry, EntryRow, str]] = []
+    equal: dict[str, AnyRow] = {}
+    outside: list[tuple[PreparedEntry, AnyRow, str]] = []
     for entry in entries:
         row = found.get(entry.key)
         if row is None or row.content_hash != entry.content_hash:

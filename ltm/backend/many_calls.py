@@ -136,14 +136,14 @@ class ManyCalls(BackendCalls):
         entries = reader.read_values([row for row, _ in hits])
         results: list[SearchResult] = [
             {
-                "key": entry.row.key,
-                "value": entry.value,
-                "metadata": entry.row.metadata,
-                "score": scores[entry.row.key],
-                "content_hash": entry.row.content_hash,
+                "key": row.key,
+                "value": value,
+                "metadata": row.metadata,
+                "score": scores[row.key],
+                "content_hash": row.content_hash,
             }
-            for entry in entries
-            if entry.error is None
+            for row, value, failure in entries
+            if failure is None
         ]
         answer: SearchAnswer = {"success": True, "results": results, "count": len(results)}
         return self.with_failures(answer, _failed(entries))

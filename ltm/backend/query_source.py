@@ -9,10 +9,11 @@ from typing import Any
 from ltm.backend.parts import Parts
 from ltm.backend.query_plan import Demand
 from ltm.backend.reader import ReadEntry
+from ltm.catalog.base import PAGE_SIZE
 from ltm.catalog.history import Snapshot
-from ltm.catalog.pages import PAGE_SIZE, in_pages
-from ltm.entry import EntryRow, metadata_text
-from ltm.hashing import canonical_json
+from ltm.catalog.pages import in_pages
+from ltm.entry import EntryRow
+from ltm.hashing import canonical_json, write_json
 from ltm.search.filters import matches
 
 BATCH_ROWS = 5_000
@@ -102,14 +103,10 @@ def _value_text(entry: ReadEntry) -> str:
     return canonical_json(entry.value)
 
 
-def _metadata_text(entry: ReadEntry) -> str:
-    return metadata_text(entry.row.metadata)
-
-
 _FIELDS: dict[str, Callable[[ReadEntry], Any]] = {
     "key": lambda entry: entry.row.key,
     "value": _value_text,
-    "metadata": _metadata_text,
+    "metadata": lambda entry: write_json(entry.row.metadata),
     "content_hash": lambda entry: entry.row.content_hash,
     "byte_size": lambda entry: entry.row.byte_size,
     "expires_at": lambda entry: entry.row.expires_at,

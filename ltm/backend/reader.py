@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 
 from ltm.clock import Clock
-from ltm.entry import EntryRow, JSONValue, ValueRow
+from ltm.entry import AnyRow, EntryRow, JSONValue
 from ltm.errors import IntegrityError, LTMError, PayloadNotFoundError
 from ltm.hashing import parse, parse_verified
-from ltm.locations import object_path
 from ltm.payload.base import PayloadStore
 from ltm.typed import NamedTuple, cast
 
@@ -33,13 +32,6 @@ class ReadEntry(NamedTuple):
     row: EntryRow
     value: JSONValue
     error: LTMError | None = None
-
-
-class ReadValue(NamedTuple):
-    """A value, and what its row has to say of it."""
-
-    row: EntryRow | ValueRow
-    value: JSONValue
 
 
 class ValueReader:
@@ -68,21 +60,19 @@ class ValueReader:
             raise entry.error
         return entry
 
-    def read_value(self, row: EntryRow | ValueRow | None) -> ReadValue | None:
-        """Do the same for whom the value is enough."""
-        if row is None:
-            return None
+    def read_value(self, row: AnyRow) -> tuple[AnyRow, JSONValue] | None:
+        """Do the same for whom the value is enough; return the row that it is of, too."""
         if row.storage_uri is None and isinstance(row.inlined_text, str) and self._verify:
             try:
                 value = parse_verified(row.inlined_text, row.content_hash, where="its row")
             except IntegrityError as error:  # on the hottest path messages are made on demand
                 raise IntegrityError(f"entry {row.key!r}: {error}") from error
-            return ReadValue(row, value)
+            return row, value
         # Of a row that is not replaced no more is looked at than there is here.
         entry = self.read(cast(EntryRow, row))
-        return None if entry is None else ReadValue(entry.row, entry.value)
+        return None if entry is None else (entry.row, entry.value)
 
-    def read_values(self, rows: Sequence[EntryRow | ValueRow]) -> list[ReadEntry]:
+    def read_values(self, rows: Sequence[AnyRow]) -> list[ReadEntry]:
         """Do the same as :meth:`read_rows` for whom the values are enough."""
         return self.read_rows(cast("Sequence[EntryRow]", rows))
 
@@ -194,6 +184,8 @@ def _gone(row: EntryRow) -> PayloadNotFoundError:
 
 def _windows(rows: Iterable[EntryRow], size: int) -> Iterator[list[EntryRow]]:
     """Yield *rows* in runs whose values are in at most *size* payload objects."""
+    from ltm.locations import object_path
+
     window: list[EntryRow] = []
     objects: set[str] = set()
     total = 0

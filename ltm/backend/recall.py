@@ -14,9 +14,8 @@ from typing import NamedTuple, Protocol
 from ltm.backend.reader import ReadEntry
 from ltm.backend.results import BatchEntry
 from ltm.clock import Clock
-from ltm.entry import metadata_text
 from ltm.errors import CatalogUnavailableError, ValidationError
-from ltm.hashing import parse
+from ltm.hashing import parse, write_json
 
 
 class OpenTransaction(Protocol):
@@ -168,7 +167,7 @@ class Recall:
         text = row.inlined_text if inlined else None
         if text is None:
             text = json.dumps(entry.value)
-        kept = _Kept(text, metadata_text(row.metadata), row.content_hash, inlined, row.expires_at)
+        kept = _Kept(text, write_json(row.metadata), row.content_hash, inlined, row.expires_at)
         return kept if kept.byte_size <= self._max_bytes else None
 
     def _keep(self, key: str, read: _Kept) -> None:

@@ -15,7 +15,6 @@ from ltm.backend.base import (
 from ltm.backend.parts import BackendCalls
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
-from ltm.catalog.pages import in_pages
 from ltm.entry import EntryRow
 from ltm.keys import validate_name
 from ltm.typed import TYPE_CHECKING, cast
@@ -58,6 +57,8 @@ class SnapshotCalls(BackendCalls):
 
     @answering
     def restore(self, snapshot: str) -> RestoreAnswer:
+        from ltm.catalog.pages import in_pages
+
         self.require_open()
         outcomes: list[Outcome] = []
         keys: list[str] = []

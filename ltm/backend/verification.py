@@ -9,9 +9,9 @@ from datetime import timedelta
 from ltm.backend.parts import Parts
 from ltm.backend.reader import ReadEntry, ValueReader
 from ltm.backend.results import Problem
+from ltm.catalog.accounts import IndexedEntry
 from ltm.catalog.history import Snapshot
 from ltm.catalog.pages import in_pages
-from ltm.catalog.primitives import IndexedEntry
 from ltm.clock import BEGINNING
 from ltm.entry import EntryRow
 from ltm.errors import SnapshotNotFoundError

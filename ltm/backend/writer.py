@@ -20,11 +20,10 @@ from ltm.catalog.commit import (
     same_terms,
 )
 from ltm.clock import Clock, require_utc
-from ltm.entry import EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
+from ltm.entry import AnyRow, EntryRow, JSONValue, Metadata, resolve_expiry, validate_metadata
 from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.hashing import canonical_json, hash_text
 from ltm.keys import validate_key
-from ltm.locations import object_path
 from ltm.payload.base import PayloadStore, payload_path
 from ltm.search.analysis import Document, get_analyzer
 from ltm.typed import TYPE_CHECKING, NamedTuple
@@ -71,7 +70,7 @@ class Condition(NamedTuple):
 
     if_match: str | None = None
     if_absent: bool = False
-    based_on: EntryRow | None = None
+    based_on: AnyRow | None = None
     lease: Lease | None = None
 
 
@@ -182,22 +181,18 @@ class EntryWriter:
         try:
             puts = [*map(self._put_inlined, entries)]
             outcomes, found = self._catalog.write_new(puts, self._clock())
-        except LTMError:
+        finally:
             self._attempted(keys)
-            raise
-        if outcomes is not None:
-            self._attempted(keys)
-            return outcomes
-        return self._write(entries, found, _UNCONDITIONAL)
+        return self._write(entries, found, _UNCONDITIONAL) if outcomes is None else outcomes
 
     def _write(
         self,
         entries: Sequence[PreparedEntry],
-        found: Mapping[str, EntryRow],
+        found: Mapping[str, AnyRow],
         condition: Condition,
     ) -> list[Outcome]:
         """Commit those *entries* that differ from the rows in *found*."""
-        equal: dict[str, EntryRow] = {}
+        equal: dict[str, AnyRow] = {}
         if found:
             from ltm.backend.equality import find_equal
 
@@ -225,7 +220,8 @@ class EntryWriter:
                 and key not in equal
                 and found[key].content_hash == entry.content_hash
             }
-            for outcome in self._commit(changed, equal, damaged, condition):
+            is_first = not found and condition is _UNCONDITIONAL
+            for outcome in self._commit(changed, equal, damaged, condition, is_first=is_first):
                 outcomes[outcome.key] = outcome
         return [outcomes[entry.key] for entry in entries]
 
@@ -287,11 +283,13 @@ class EntryWriter:
     def _commit(
         self,
         entries: Sequence[PreparedEntry],
-        equal: Mapping[str, EntryRow],
+        equal: Mapping[str, AnyRow],
         damaged: Collection[str],
         condition: Condition,
+        *,
+        is_first: bool = False,
     ) -> list[Outcome]:
-        """Commit *entries*, reusing the payloads of the rows in *equal*."""
+        """Commit *entries*, with the payloads of rows in *equal*; *is_first* if none was found."""
         reused = {
             entry.key: equal[entry.key]
             for entry in entries
@@ -316,7 +314,7 @@ class EntryWriter:
             for entry in entries
         ]
         try:
-            outcomes = self.commit(puts)
+            outcomes = self._commit_first(puts) if is_first else self.commit(puts)
         except StaleEntryError:
             drop_written(self._store, written)
             if condition.based_on is not None:
@@ -329,11 +327,22 @@ class EntryWriter:
         except LTMError:
             drop_written(self._store, written)
             raise
+        from ltm.locations import object_path
+
         kept = {object_path(each.storage_uri) for each in outcomes if each.storage_uri is not None}
         drop_written(self._store, [path for path in written if object_path(path) not in kept])
         self._aftermath.wrote([path for path in written if object_path(path) in kept])
         self._aftermath.free([each.freed for each in outcomes if each.freed is not None])
         return outcomes
+
+    def _commit_first(self, puts: Sequence[Put]) -> list[Outcome]:
+        """Commit *puts* of keys that were not there, one alone by the shortest way."""
+        if len(puts) == 1:
+            outcome = self._catalog.write_first(puts[0], self._clock())
+            if outcome is not None:
+                self._attempted([outcome.key])
+                return [outcome]
+        return self.commit(puts)
 
     def commit(self, changes: Sequence[Put | Removal]) -> list[Outcome]:
         """Carry out *changes* of distinct keys in one transaction, and tell that it was tried.
@@ -368,33 +377,24 @@ class EntryWriter:
     def _put(
         self,
         entry: PreparedEntry,
-        reused: EntryRow | None,
+        reused: AnyRow | None,
         path: str | LTMError | None,
         condition: Condition,
         *,
         mends: bool,
     ) -> Put:
         uri = reused.storage_uri if reused is not None else path
-        return Put(
-            id=self._catalog.entry_id(entry.key),
-            key=entry.key,
-            content_hash=entry.content_hash,
-            byte_size=entry.byte_size,
-            metadata=entry.metadata,
+        return self._put_inlined(entry)._replace(
             storage_uri=uri if isinstance(uri, str) else None,
             inlined_text=entry.text if uri is None else None,
-            document=entry.document,
-            expires_at=entry.expires_at,
             if_match=condition.if_match,
             if_absent=condition.if_absent,
             based_on=condition.based_on or reused,
             mends=mends,
             lease=condition.lease,
-            created_at=entry.created_at,
-            updated_at=entry.updated_at,
         )
 
 
-def _is_equal(row: EntryRow, entry: PreparedEntry) -> bool:
+def _is_equal(row: AnyRow, entry: PreparedEntry) -> bool:
     """Return whether *row* has the very text of *entry*, and the same terms."""
     return row.inlined_text == entry.text and same_terms(row, entry.metadata, entry.expires_at)

@@ -9,9 +9,8 @@ from fnmatch import translate
 from typing import Any
 
 from ltm.backend.parts import BackendCalls
-from ltm.catalog.base import Catalog
+from ltm.catalog.base import PAGE_SIZE, Catalog
 from ltm.catalog.commit import Removal
-from ltm.catalog.pages import PAGE_SIZE
 from ltm.clock import BEGINNING
 from ltm.entry import EntryRow
 from ltm.errors import ValidationError

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from ltm.catalog.commit import Put, Removal
-from ltm.catalog.pages import PAGE_SIZE
 from ltm.catalog.primitives import CatalogPrimitives
 from ltm.clock import Clock
-from ltm.entry import MISSING, EntryRow, JSONValue, ValueRow
+from ltm.entry import MISSING, AnyRow, EntryRow, JSONValue
 from ltm.errors import ValidationError
 from ltm.hashing import parse
 from ltm.keys import validate_key, validate_name, validate_prefix
@@ -22,11 +21,14 @@ from ltm.typed import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ltm.catalog.protocol import ChangedEntry, Entry, SearchHit, TrackAnswer
-    from ltm.search.analysis import Question
     from ltm.search.filters import Filter
+    from ltm.search.questions import Question
 else:
     ChangedEntry = Entry = SearchHit = TrackAnswer = dict
     Filter = object
+
+PAGE_SIZE = 500
+"""So many rows of many are held in memory at once."""
 
 
 class Catalog(CatalogPrimitives):
@@ -216,7 +218,7 @@ class Catalog(CatalogPrimitives):
 
     def find_values(
         self, query: str | None, condition: Filter | None, limit: int, now: datetime
-    ) -> Sequence[tuple[EntryRow | ValueRow, float]]:
+    ) -> Sequence[tuple[AnyRow, float]]:
         """Return what :meth:`find` does, or as much of it as a read of the values needs."""
         question = self._parse_question(query)
         if question is None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
 from ltm.catalog.database import Database, persistently
 from ltm.catalog.schema import Identity, assume
 from ltm.errors import CatalogUnavailableError
-from ltm.sql.dialect import ContentionError, Gate
+from ltm.sql.dialects import ContentionError, Gate
 from ltm.sql.execution import Row, Session, Statement
 from ltm.sql.pools import Errors
 from ltm.typed import TYPE_CHECKING
@@ -59,8 +59,8 @@ class BoundDatabase(Database):
     def writes_plain(self) -> bool:
         return False
 
-    def look_up(self, statement: Statement, value: Any) -> Row | None:
-        return self.row(statement, {statement.parameters[0]: value})
+    def look_up(self, statement: Statement, values: Sequence[str]) -> Row | None:
+        return self.row(statement, statement.named(values))
 
     def rows(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
         with self._connected() as connection:
@@ -89,7 +89,7 @@ class BoundDatabase(Database):
         self._command(f"SAVEPOINT {SAVEPOINT}")
         try:
             yield
-        except BaseException:
+        except BaseException:  # an interrupt, too: the transaction is somebody else's and goes on
             self._command(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
             self._command(f"RELEASE SAVEPOINT {SAVEPOINT}")
             raise

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from ltm.entry import EntryRow, Metadata
+from ltm.entry import AnyRow, EntryRow, Metadata
 from ltm.errors import ConflictError
 from ltm.hashing import write_json
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from ltm.catalog.leases import Lease
     from ltm.search.analysis import Document
 
@@ -40,7 +42,7 @@ class Put(NamedTuple):
     """The content hash that the live entry must have."""
     if_absent: bool = False
     """Whether there must be no live entry."""
-    based_on: EntryRow | None = None
+    based_on: AnyRow | None = None
     """The live row as the writer read it; it must be the same still."""
     mends: bool = False
     """Whether the live entry is known to have lost its value: it is written even if it is equal."""
@@ -81,22 +83,17 @@ class Outcome(NamedTuple):
     """The payload that was scheduled for deletion."""
 
 
-class PlainWrite(NamedTuple):
-    """What became of a write that was to be done at once, if it is plain."""
+PlainWrite: TypeAlias = "tuple[Outcome | None, AnyRow | None]"
+"""What became of a write that was to be done at once, if it is plain, and the live row there was.
 
-    outcome: Outcome | None
-    """None if nothing was written."""
-    found: EntryRow | None
-    """The live row that was there."""
+No outcome if nothing was written.
+"""
 
+NewWrite: TypeAlias = "tuple[list[Outcome] | None, dict[str, EntryRow]]"
+"""What became of writes that were to be done at once, if all their entries are new.
 
-class NewWrite(NamedTuple):
-    """What became of writes that were to be done at once, if all their entries are new."""
-
-    outcomes: list[Outcome] | None
-    """None if nothing was written."""
-    found: dict[str, EntryRow]
-    """The live rows that were there, by key."""
+No outcomes if nothing was written; then the live rows that there were, by key.
+"""
 
 
 class Decision(NamedTuple):
@@ -148,15 +145,15 @@ def decide_put(
         return Decision(Outcome(put.key, deduplicated=True, storage_uri=live.storage_uri))
     source = live if live is not None and same_value else put
     row = EntryRow(
-        id=put.id,
-        key=put.key,
-        content_hash=put.content_hash,
-        storage_uri=source.storage_uri,
-        byte_size=put.byte_size,
-        inlined_text=source.inlined_text,
-        metadata=put.metadata,
-        expires_at=put.expires_at,
-        begin_seq=snapshot_seq,
+        put.id,
+        put.key,
+        put.content_hash,
+        source.storage_uri,
+        put.byte_size,
+        source.inlined_text,
+        put.metadata,
+        put.expires_at,
+        snapshot_seq,
         created_at=live.created_at if live is not None else put.created_at or now,
         updated_at=put.updated_at or now,
     )
@@ -198,13 +195,13 @@ def decide_deletion(found: EntryRow, *, newest_snapshot: int) -> Decision:
     return Decision(Outcome(found.key, deleted=True, freed=freed), None, keep, replaces=True)
 
 
-def is_live(row: EntryRow, now: datetime) -> bool:
+def is_live(row: AnyRow, now: datetime) -> bool:
     """Return whether *row* exists at *now*; it is gone at its ``expires_at``."""
     return row.expires_at is None or row.expires_at > now
 
 
 def require_conditions(
-    key: str, live: EntryRow | None, *, if_match: str | None, if_absent: bool
+    key: str, live: AnyRow | None, *, if_match: str | None, if_absent: bool
 ) -> None:
     """Do nothing if the *live* row lets a conditional write through.
 
@@ -218,7 +215,7 @@ def require_conditions(
         raise ConflictError(key, current_hash, f"if_match={if_match!r}")
 
 
-def same_terms(row: EntryRow, metadata: Metadata, expires_at: datetime | None) -> bool:
+def same_terms(row: AnyRow, metadata: Metadata, expires_at: datetime | None) -> bool:
     """Return whether *row* has this metadata and expiry."""
     return row.expires_at == expires_at and same_metadata(row.metadata, metadata)
 
@@ -232,7 +229,7 @@ def _has_value(row: EntryRow) -> bool:
     return row.storage_uri is not None or row.inlined_text is not None
 
 
-def _same_row(one: EntryRow, other: EntryRow) -> bool:
+def _same_row(one: AnyRow, other: AnyRow) -> bool:
     return (
         one.content_hash == other.content_hash
         and one.storage_uri == other.storage_uri

@@ -10,8 +10,13 @@ from ltm import telemetry
 from ltm.catalog.group_commit import GroupCommit
 from ltm.catalog.schema import Identity, SchemaGuard, assume
 from ltm.errors import CatalogUnavailableError, LTMError
-from ltm.sql.dialect import BrokenConnectionError, ConnectionLostError, ContentionError, Gate
-from ltm.sql.dialects import DIALECTS
+from ltm.sql.dialects import (
+    DIALECTS,
+    BrokenConnectionError,
+    ConnectionLostError,
+    ContentionError,
+    Gate,
+)
 from ltm.sql.execution import Row, Session, Statement
 from ltm.sql.pools import DriverPool
 from ltm.sql.prepared import PreparedStatements
@@ -137,21 +142,21 @@ class Database:
         errors = connection.dialect.loaded_dbapi.Error, SQLAlchemyError
         return BoundDatabase(self, connection.connection, self.identity, errors)
 
-    def look_up(self, statement: Statement, value: Any) -> Row | None:
-        """Return the row that *statement* answers to its one parameter, or None."""
+    def look_up(self, statement: Statement, values: Sequence[str]) -> Row | None:
+        """Return the row that *statement* answers to the *values* of its parameters, or None."""
         # The hottest path: all that stands between a caller and the driver is said here once more.
         if self.identity is not None or telemetry.API in modules:
-            return self.row(statement, {statement.parameters[0]: value})
+            return self.row(statement, statement.named(values))
         if not self._guard.is_passed:
             self._guard.require()
         connection = self.pool.acquire()
         try:
-            row = connection.execute(statement.text, (value,)).fetchone()
+            row = connection.execute(statement.text, values).fetchone()
         except BaseException as error:
             try:
                 self.give_up(connection, error)
             except (ConnectionLostError, ContentionError):
-                return self.row(statement, {statement.parameters[0]: value})
+                return self.row(statement, statement.named(values))
             raise
         self.pool.release(connection)
         return None if row is None else statement.read(row)
@@ -287,15 +292,10 @@ class Transaction:
         try:
             self._session = Session(self._connection, database.dialect)
             self._session.command(self._begin)
+            assume(self._session, database)
         except BaseException as error:
-            database.give_up(self._connection, error)
+            self._fail(error)
             raise
-        if database.identity is not None:
-            try:
-                assume(self._session, database)
-            except BaseException as error:
-                self._fail(error)
-                raise
         return self._session
 
     def __exit__(

@@ -12,6 +12,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from ltm.catalog.accounts import CatalogStatistics, IndexedEntry
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import (
     Decision,
@@ -48,19 +49,15 @@ from ltm.catalog.firestore_search import WordIndex, default_directory, read_foun
 from ltm.catalog.firestore_session import DOCUMENTS_PER_REQUEST, Session
 from ltm.catalog.firestore_steps import StoredEntry, WriteSteps
 from ltm.catalog.firestore_table import FirestoreTable, TableBlock
-from ltm.catalog.primitives import (
-    CatalogStatistics,
-    IndexedEntry,
-    LogicalTable,
-    mint_storage_prefix,
-)
+from ltm.catalog.primitives import LogicalTable, mint_storage_prefix
 from ltm.clock import Clock, utc_now
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import ValidationError
 from ltm.finding import Finding
 from ltm.keys import DEFAULT_TABLE, require_storable, validate_prefix
-from ltm.search.analysis import Document, Question
+from ltm.search.analysis import Document
 from ltm.search.filters import Filter
+from ltm.search.questions import Question
 
 DEFAULT_DATABASE = "(default)"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from ltm.catalog.accounts import CatalogStatistics
 from ltm.catalog.document_queries import Query
 from ltm.catalog.documents import Scope
 from ltm.catalog.firestore_session import Session
-from ltm.catalog.primitives import CatalogStatistics
 
 
 def expired_entries(collection: str, scope: Scope, now: datetime) -> Query:

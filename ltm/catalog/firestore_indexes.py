@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ltm.catalog.accounts import IndexedEntry
 from ltm.catalog.documents import metadata_codes, read_words
 from ltm.catalog.firestore_session import Collections, Session
-from ltm.catalog.primitives import IndexedEntry
 from ltm.entry import EntryRow
 from ltm.search.codes import index_rows
 

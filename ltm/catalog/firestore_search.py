@@ -27,10 +27,10 @@ from ltm.catalog.firestore_table import FirestoreTable
 from ltm.catalog.pages import in_pages
 from ltm.entry import EntryRow
 from ltm.errors import CatalogUnavailableError
-from ltm.search.analysis import Question
 from ltm.search.duckdb_files import UnreadableIndexError
 from ltm.search.duckdb_index import DuckDBIndex, IndexedWords
 from ltm.search.filters import Filter, matches
+from ltm.search.questions import Question
 from ltm.search.ranking import Hit
 
 CUT_AFTER = 200

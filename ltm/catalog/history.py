@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
 
+from ltm.catalog.base import PAGE_SIZE
 from ltm.catalog.commit import same_terms
-from ltm.catalog.pages import PAGE_SIZE
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import SnapshotNotFoundError, ValidationError
 

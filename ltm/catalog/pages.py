@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
-from ltm.typed import TYPE_CHECKING
+from ltm.catalog.base import PAGE_SIZE
 
-if TYPE_CHECKING:
-    from typing import TypeVar
-
-    T = TypeVar("T")
-
-PAGE_SIZE = 500
+T = TypeVar("T")
 
 
 def in_pages(items: Iterable[T], size: int = PAGE_SIZE) -> Iterator[list[T]]:

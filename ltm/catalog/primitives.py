@@ -9,21 +9,24 @@ from types import TracebackType
 
 from ltm.catalog.commit import NewWrite, Outcome, PlainWrite, Put, Removal
 from ltm.clock import Clock, utc_now
-from ltm.entry import EntryRow, Metadata, ValueRow
+from ltm.entry import AnyRow, EntryRow, Metadata, ValueRow
 from ltm.errors import ValidationError
 from ltm.keys import DEFAULT_TABLE, hash_key, id_prefix, validate_name
 from ltm.search.analysis import get_analyzer
 from ltm.typed import TYPE_CHECKING, AbstractContextManager, NamedTuple, Self
 
 if TYPE_CHECKING:
+    from ltm.catalog.accounts import CatalogStatistics, IndexedEntry
     from ltm.catalog.base import Catalog
     from ltm.catalog.history import History
     from ltm.catalog.leases import Leases
     from ltm.finding import Finding
-    from ltm.search.analysis import Document, Question
+    from ltm.search.analysis import Document
     from ltm.search.filters import Filter
+    from ltm.search.questions import Question
 else:
-    Catalog = Document = Filter = Finding = History = Leases = Question = object
+    Catalog = CatalogStatistics = Filter = Finding = History = IndexedEntry = object
+    Document = Leases = Question = object
 
 
 def validate_threshold(inline_threshold: object) -> int:
@@ -56,26 +59,6 @@ class LogicalTable(NamedTuple):
     """First segment of the path of every payload of this table, shared with no other."""
     inline_threshold: int
     language: str
-
-
-class CatalogStatistics(NamedTuple):
-    """Counts over one logical table at one instant."""
-
-    entries: int
-    inlined: int
-    total_bytes: int
-    inlined_bytes: int
-    expired: int
-    """Expired entries that are still to be cleaned up; in none of the other numbers."""
-
-
-class IndexedEntry(NamedTuple):
-    """What the indexes hold of an entry."""
-
-    document: Document | None
-    """Its words, None where it is not to be found by search."""
-    metadata_rows: frozenset[tuple[str, str]]
-    """Paths and codes."""
 
 
 class CatalogPrimitives(ABC):
@@ -124,7 +107,7 @@ class CatalogPrimitives(ABC):
     def read(self, key: str, now: datetime) -> EntryRow | None:
         """Return the row of *key* that is live at *now*, or None, in one round trip."""
 
-    def read_value(self, key: str, now: datetime) -> EntryRow | ValueRow | None:
+    def read_value(self, key: str, now: datetime) -> AnyRow | None:
         """Return what :meth:`read` does, or as much of it as a read of the value needs."""
         return self.read(key, now)
 
@@ -167,7 +150,18 @@ class CatalogPrimitives(ABC):
         Raises:
             CatalogUnavailableError: Nothing is known to be written.
         """
-        return PlainWrite(None, self.read(put.key, now))
+        return None, self.read(put.key, now)
+
+    def write_first(self, put: Put, now: datetime) -> Outcome | None:  # noqa: ARG002 -- not every catalog can
+        """Carry out a *put* at once if there is no row under its key, or write nothing.
+
+        It is for writes without a condition, of a value that is inlined or has its payload. None
+        says that nothing is written, which needs no reason.
+
+        Raises:
+            CatalogUnavailableError: Nothing is known to be written.
+        """
+        return None
 
     def write_new(self, puts: Sequence[Put], now: datetime) -> NewWrite:
         """Carry out *puts* of distinct keys at once if no row is there; or else, read their keys.
@@ -178,7 +172,7 @@ class CatalogPrimitives(ABC):
         Raises:
             CatalogUnavailableError: Nothing is known to be written.
         """
-        return NewWrite(None, self.read_many([put.key for put in puts], now))
+        return None, self.read_many([put.key for put in puts], now)
 
     @abstractmethod
     def rows_by_key(
@@ -192,7 +186,7 @@ class CatalogPrimitives(ABC):
 
     def values_newest(
         self, limit: int, condition: Filter | None, now: datetime
-    ) -> Sequence[EntryRow | ValueRow]:
+    ) -> Sequence[AnyRow]:
         """Return what :meth:`rows_newest` does, or as much of it as a read of values needs."""
         return self.rows_newest(limit, condition, now)
 
@@ -204,7 +198,7 @@ class CatalogPrimitives(ABC):
 
     def values_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
-    ) -> Sequence[tuple[EntryRow | ValueRow, float]]:
+    ) -> Sequence[tuple[AnyRow, float]]:
         """Return what :meth:`rows_found` does, or as much of it as a read of values needs."""
         return self.rows_found(question, limit, condition, now)
 

@@ -6,14 +6,14 @@ from _thread import allocate_lock
 from collections.abc import Callable, Mapping
 
 from ltm.sql.execution import Session
-from ltm.sql.prepared import schema_of
-from ltm.sql.revision import HEAD, out_of_date
+from ltm.sql.prepared import HEAD, schema_of
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from ltm.catalog.database import Database
+    from ltm.errors import SchemaOutOfDateError
 
 Identity = Callable[[], Mapping[str, str]]
 """Returns the ``role`` and ``claims`` that a transaction is to take on now, or raises."""
@@ -46,7 +46,7 @@ class SchemaGuard:
         revision = self._database.revision()
         if revision != HEAD:
             if not self._database.migrates:
-                raise out_of_date(revision)
+                raise _out_of_date(revision)
             with self._preparing:
                 if not self.is_passed:
                     self._migrate()
@@ -63,7 +63,7 @@ class SchemaGuard:
         else:
             revision = current_revision(connection, self._database.schema)
             if revision != HEAD:
-                raise out_of_date(revision)
+                raise _out_of_date(revision)
 
     def read_revision(self) -> str | None:
         """Return the revision that the schema is at, None where there is none."""
@@ -121,3 +121,9 @@ class SchemaGuard:
             for ddl in schema_of(database.dialect):
                 session.command(ddl)
             return HEAD
+
+
+def _out_of_date(revision: str | None) -> SchemaOutOfDateError:
+    from ltm.sql.revision import out_of_date  # here: mostly it isn't
+
+    return out_of_date(revision)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ltm.finding import Finding, ok, problem, skipped, warning
-from ltm.sql.revision import HEAD, is_known
+from ltm.sql.prepared import HEAD
+from ltm.sql.revision import is_known
 
 _OUT_OF_DATE = "schema_out_of_date"
 

@@ -21,31 +21,28 @@ from ltm.catalog.commit import (
     is_live,
 )
 from ltm.catalog.database import VALUES_PER_STATEMENT, Database, in_chunks
-from ltm.catalog.primitives import (
-    CatalogStatistics,
-    IndexedEntry,
-    LogicalTable,
-    mint_storage_prefix,
-)
-from ltm.catalog.sql_plain import write_plain
+from ltm.catalog.primitives import LogicalTable, mint_storage_prefix
+from ltm.catalog.sql_plain import write_first, write_plain
 from ltm.catalog.steps import WriteSteps
-from ltm.entry import EntryRow, ValueRow
+from ltm.entry import AnyRow, EntryRow, ValueRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
-from ltm.locations import PARTS_END
-from ltm.sql.dialect import Gate
-from ltm.sql.execution import Session
+from ltm.sql.dialects import Gate
+from ltm.sql.execution import Session, Statement
 from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
+    from ltm.catalog.accounts import CatalogStatistics, IndexedEntry
     from ltm.catalog.sql_history import SQLHistory
     from ltm.catalog.sql_leases import SQLLeases
-    from ltm.search.analysis import Document, Question
+    from ltm.search.analysis import Document
     from ltm.search.filters import Filter
+    from ltm.search.questions import Question
 else:
-    Connection = Document = Engine = Filter = Question = SQLHistory = SQLLeases = object
+    CatalogStatistics = Connection = Document = Engine = Filter = IndexedEntry = object
+    Question = SQLHistory = SQLLeases = object
 
 
 class SQLCatalog(Catalog):
@@ -65,6 +62,8 @@ class SQLCatalog(Catalog):
         self.gate = Gate(self.table_name)
         self.scope = {"tenant_id": self.tenant, "table_name": self.table_name}
         self._table: LogicalTable | None = None
+        self.news = 0
+        """How many plain writes in a row were of keys that were not there."""
 
     def __repr__(self) -> str:
         where = self.database.pool.where
@@ -121,20 +120,21 @@ class SQLCatalog(Catalog):
     # Reads
 
     def read(self, key: str, now: datetime) -> EntryRow | None:
-        row = self.read_any(self.entry_id(key))
+        found = self.database.look_up(self.database.statements.select_entry, (self.entry_id(key),))
+        row = None if found is None else EntryRow._make(found)
         return row if row is not None and is_live(row, now) else None
 
-    def read_any(self, entry_id: str) -> EntryRow | None:
-        """Return the row *entry_id*, expired or not."""
-        found = self.database.look_up(self.database.statements.select_entry, entry_id)
-        return None if found is None else EntryRow._make(found)
-
     def read_value(self, key: str, now: datetime) -> ValueRow | None:
-        found = self.database.look_up(self.database.statements.select_value, self.entry_id(key))
-        if found is None:
-            return None
-        expires_at = found[5]
-        return ValueRow(key, *found) if expires_at is None or expires_at > now else None
+        row = self.read_any_value(key)
+        return row if row is None or row.expires_at is None or row.expires_at > now else None
+
+    def read_any_value(self, key: str) -> ValueRow | None:
+        """Return what is to know of the value of *key*, expired or not."""
+        database, by_key = self.database, self.database.dialect.finds_by_key
+        named = (self.tenant, self.table_name, key) if by_key else (self.entry_id(key),)
+        found = database.look_up(database.statements.select_value, named)
+        # On the hottest path: what its own __new__ does, in half the time.
+        return None if found is None else tuple.__new__(ValueRow, (key, *found))
 
     def read_many(self, keys: Sequence[str], now: datetime) -> dict[str, EntryRow]:
         rows = self.rows_of([self.entry_id(key) for key in keys], now)
@@ -167,7 +167,7 @@ class SQLCatalog(Catalog):
 
     def values_newest(
         self, limit: int, condition: Filter | None, now: datetime
-    ) -> Sequence[EntryRow | ValueRow]:
+    ) -> Sequence[AnyRow]:
         from ltm.catalog.sql_listing import list_newest_values
 
         return list_newest_values(self.database, limit, condition, self._scope(now))
@@ -181,7 +181,7 @@ class SQLCatalog(Catalog):
 
     def values_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
-    ) -> Sequence[tuple[EntryRow | ValueRow, float]]:
+    ) -> Sequence[tuple[AnyRow, float]]:
         from ltm.catalog.sql_search import find_values
 
         return find_values(self.database, question, limit, condition, self._scope(now))
@@ -193,6 +193,8 @@ class SQLCatalog(Catalog):
     def statistics(self, now: datetime) -> CatalogStatistics:
         (row,) = self.database.rows(self.database.statements.select_statistics, self._scope(now))
         entries, inlined, total_bytes, inlined_bytes, expired = map(int, row)
+        from ltm.catalog.accounts import CatalogStatistics
+
         return CatalogStatistics(entries, inlined, total_bytes, inlined_bytes, expired)
 
     # Writes
@@ -200,6 +202,10 @@ class SQLCatalog(Catalog):
     def write_plain(self, put: Put, now: datetime) -> PlainWrite:
         self.table()
         return write_plain(self, put, now)
+
+    def write_first(self, put: Put, now: datetime) -> Outcome | None:
+        self.table()
+        return write_first(self, put, now)
 
     def write_new(self, puts: Sequence[Put], now: datetime) -> NewWrite:
         from ltm.catalog.sql_batch import write_new
@@ -283,20 +289,11 @@ class SQLCatalog(Catalog):
     # Payload deletions
 
     def deletable_payloads(self, uris: Sequence[str]) -> list[str]:
-        found: set[str] = set()
-        for chunk in in_chunks(uris):
-            bound = {"uris": self.database.dialect.bind_list(chunk)}
-            rows = self.database.rows(self.database.statements.select_deletable, bound)
-            found.update(uri for (uri,) in rows)
+        found = self._payloads_among(uris, self.database.statements.select_deletable)
         return [uri for uri in uris if uri in found]
 
     def named_payloads(self, uris: Sequence[str]) -> set[str]:
-        named: set[str] = set()
-        for chunk in in_chunks(uris):
-            bound = {"uris": self.database.dialect.bind_list(chunk)}
-            rows = self.database.rows(self.database.statements.select_named, bound)
-            named.update(uri for (uri,) in rows)
-        return named
+        return self._payloads_among(uris, self.database.statements.select_named)
 
     def make_durable(self) -> None:
         try:
@@ -305,13 +302,9 @@ class SQLCatalog(Catalog):
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: {error}") from error
 
     def forget_deletions(self, uris: Sequence[str]) -> None:
-        def forget(session: Session) -> None:
-            session.run_many(
-                self.database.statements.forget_deletions,
-                [{"uri": uri, "uri_end": uri + PARTS_END} for uri in sorted(uris)],
-            )
+        from ltm.catalog.sql_upkeep import forget_deletions
 
-        self.database.write(forget)
+        forget_deletions(self.database, uris)
 
     def move_payloads(self, moves: Mapping[str, str], now: datetime) -> None:
         from ltm.catalog.sql_upkeep import move_payloads
@@ -327,8 +320,6 @@ class SQLCatalog(Catalog):
         )
         return [uri for (uri,) in rows]
 
-    # Inside
-
     def _on(self, database: Database, **changed: Any) -> SQLCatalog:
         binding = {
             "table": self.table_name,
@@ -341,6 +332,13 @@ class SQLCatalog(Catalog):
 
     def _scope(self, now: datetime) -> dict[str, Any]:
         return {"tenant": self.tenant, "table": self.table_name, "now": now}
+
+    def _payloads_among(self, uris: Sequence[str], statement: Statement) -> set[str]:
+        found: set[str] = set()
+        for chunk in in_chunks(uris):
+            bound = {"uris": self.database.dialect.bind_list(chunk)}
+            found.update(uri for (uri,) in self.database.rows(statement, bound))
+        return found
 
     def _find_table(self) -> LogicalTable | None:
         row = self.database.row(self.database.statements.select_table, {"table": self.table_name})

@@ -30,30 +30,34 @@ def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWri
     if found:
         for chunk in others:
             found |= catalog.rows_of(chunk, now)
-        return NewWrite(None, {row.key: row for row in found.values()})
+        return None, {row.key: row for row in found.values()}
 
     def write(session: Session) -> None:
         begin_seq = catalog.read_current(session, [])[0]
-        for chunk in in_chunks(ordered):
-            columns = _columns_of(chunk, now, begin_seq, catalog.scope)
-            written = session.write_columns(database.statements.insert_entry, columns)
-            if written != len(chunk):
-                raise StaleEntryError(chunk[0].key, None, "no row for any entry of the batch")
-        for chunk in in_chunks(ordered):
-            steps = IndexSteps(catalog.scope)
-            for put in chunk:
-                if put.document is not None:
-                    steps.add_words(put.id, put.document)
-                if put.metadata:
-                    steps.add_metadata(put.id, put.metadata, put.updated_at or now)
-            steps.run(session, database.statements)
+        insert, size = database.statements.insert_entry, database.dialect.rows_per_insert
+        with session.pipeline():
+            sent = [
+                session.send_columns(insert, _columns_of(chunk, now, begin_seq, catalog.scope))
+                for chunk in in_chunks(ordered, size)
+            ]
+        if sum(cursor.rowcount for cursor in sent) != len(ordered):
+            raise StaleEntryError(ordered[0].key, None, "no row for any entry of the batch")
+        with session.pipeline():
+            for chunk in in_chunks(ordered, size):
+                steps = IndexSteps(catalog.scope)
+                for put in chunk:
+                    if put.document is not None:
+                        steps.add_words(put.id, put.document)
+                    if put.metadata:
+                        steps.add_metadata(put.id, put.metadata, put.updated_at or now)
+                steps.run_first(session, database.statements)
 
     try:
         database.write(write, catalog.gate)
     except StaleEntryError:
         # One was there and not asked for, has expired, or was written meanwhile.
-        return NewWrite(None, catalog.read_many([put.key for put in puts], now))
-    return NewWrite([Outcome(put.key, stored=True, created=True) for put in puts], {})
+        return None, catalog.read_many([put.key for put in puts], now)
+    return [Outcome(put.key, stored=True, created=True) for put in puts], {}
 
 
 def _columns_of(

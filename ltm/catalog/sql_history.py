@@ -11,7 +11,7 @@ from ltm.catalog.database import IDS_PER_STATEMENT, in_chunks
 from ltm.catalog.history import History, Snapshot
 from ltm.entry import EntryRow
 from ltm.keys import prefix_upper_bound
-from ltm.sql.dialect import Gate
+from ltm.sql.dialects import Gate
 from ltm.sql.execution import Session
 
 if TYPE_CHECKING:

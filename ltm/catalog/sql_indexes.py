@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ltm.catalog.accounts import IndexedEntry
 from ltm.catalog.commit import Decision, Outcome
 from ltm.catalog.database import Database, in_chunks
-from ltm.catalog.primitives import IndexedEntry
 from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
 from ltm.search.analysis import Document

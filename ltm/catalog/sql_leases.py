@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database
 from ltm.catalog.leases import Lease, LeaseLostError, Leases
-from ltm.sql.dialect import ContentionError
+from ltm.sql.dialects import ContentionError
 from ltm.sql.execution import Session
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database
-from ltm.entry import EntryRow, ValueRow
+from ltm.entry import AnyRow, EntryRow, ValueRow
 from ltm.keys import prefix_upper_bound
 from ltm.sql.execution import Row
 
@@ -90,7 +90,7 @@ def list_newest(
 
 def list_newest_values(
     database: Database, limit: int, condition: Filter | None, scope: Mapping[str, Any]
-) -> Sequence[EntryRow | ValueRow]:
+) -> Sequence[AnyRow]:
     """Return what :func:`list_newest` does, or as much of it as a read of the values needs."""
     statements, parameters = database.statements, {**scope, "limit": limit}
     if condition is None:

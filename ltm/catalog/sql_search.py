@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import Database, in_chunks
 from ltm.entry import EntryRow, ValueRow
-from ltm.search.analysis import Question
+from ltm.search.questions import Question
 from ltm.search.ranking import Hit, rank_contenders
 from ltm.sql.execution import Row, Session, Statement
 

@@ -1,9 +1,9 @@
-"""What the upkeep of a SQL catalog does now and then: to try it out, to move payloads."""
+"""What the upkeep of a SQL catalog does now and then: to try it out, to see to payloads."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ltm.errors import CatalogUnavailableError
@@ -12,6 +12,7 @@ from ltm.sql.execution import Row, Session
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ltm.catalog.database import Database
     from ltm.catalog.sql import SQLCatalog
 
 
@@ -29,11 +30,23 @@ def probe(catalog: SQLCatalog, now: datetime) -> None:
     def use(session: Session) -> list[Row]:
         session.write_rows(statements.schedule_deletion, [row])
         found = session.rows(statements.select_deletable, one)
-        session.run(statements.forget_deletions, {"uri": uri, "uri_end": uri + PARTS_END})
+        session.run(statements.forget_deletions, _extent(uri))
         return found
 
     if database.write(use) != [(uri,)]:
         raise CatalogUnavailableError(f"catalog {database.pool.where}: lost a row")
+
+
+def forget_deletions(database: Database, uris: Sequence[str]) -> None:
+    """Take payloads off the schedule; see ``CatalogPrimitives.forget_deletions``."""
+    extents = [_extent(uri) for uri in sorted(uris)]
+    statement = database.statements.forget_deletions
+    database.write(lambda session: session.run_many(statement, extents))
+
+
+def _extent(uri: str) -> dict[str, str]:
+    """Return the parameters that stand for *uri* and for what is part of it."""
+    return {"uri": uri, "uri_end": uri + PARTS_END}
 
 
 def move_payloads(catalog: SQLCatalog, moves: Mapping[str, str], now: datetime) -> None:

@@ -8,9 +8,8 @@ from datetime import datetime
 from ltm.catalog.commit import Decision, Outcome
 from ltm.entry import EntryRow, Metadata
 from ltm.search.analysis import Document
-from ltm.search.codes import index_rows
-from ltm.sql.dialect import ContentionError
-from ltm.sql.execution import Session, Statement
+from ltm.sql.dialects import ContentionError
+from ltm.sql.execution import ROW_COLUMNS, Session, Statement
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,37 +18,13 @@ if TYPE_CHECKING:
     from ltm.sql.statements import Statements
 
 
-def columns_of(row: EntryRow, scope: dict[str, str]) -> dict[str, Any]:
-    """Return the columns of *row*; *scope* is its ``tenant_id`` and ``table_name``."""
-    return {
-        "id": row.id,
-        "key": row.key,
-        "content_hash": row.content_hash,
-        "storage_uri": row.storage_uri,
-        "byte_size": row.byte_size,
-        "inlined_value": row.inlined_text,
-        "metadata": row.metadata,
-        "expires_at": row.expires_at,
-        "begin_seq": row.begin_seq,
-        "created_at": row.created_at,
-        "updated_at": row.updated_at,
-        **scope,
-    }
-
-
-_COLUMNS = (
-    *("id", "key", "content_hash", "storage_uri", "byte_size", "inlined_value", "metadata"),
-    *("expires_at", "begin_seq", "created_at", "updated_at"),
-)
-"""Where the fields of an :class:`EntryRow` stand."""
-
 Columns: TypeAlias = "dict[str, Sequence[Any]]"
 """Values of rows, by the name of their column."""
 
 
 def columns_of_rows(rows: Sequence[EntryRow], scope: dict[str, str]) -> Columns:
     """Return the columns of *rows*, of which there is one at least."""
-    return scoped(dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True)), scope, len(rows))
+    return scoped(dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True)), scope, len(rows))
 
 
 def scoped(columns: Mapping[str, Sequence[Any]], scope: Mapping[str, Any], count: int) -> Columns:
@@ -76,20 +51,38 @@ class IndexSteps:
         }
         self._touched: list[str] = []
 
-    def add(self, row: EntryRow, decision: Decision, document: Document | None) -> None:
-        """Take in that *row* is written, with the words to be found by."""
+    def add(
+        self,
+        entry_id: str,
+        document: Document | None,
+        metadata: Metadata,
+        updated_at: datetime,
+        *,
+        replaces: bool,
+        metadata_changed: bool,
+    ) -> None:
+        """Take in that an entry is written.
+
+        Args:
+            entry_id: Its id.
+            document: The words to be found by, or None.
+            metadata: Its metadata.
+            updated_at: When it is written.
+            replaces: Whether there is a row that is replaced.
+            metadata_changed: Whether *metadata* differs from what that row has.
+        """
         if document is not None:
-            self.add_words(row.id, document)
-        elif decision.replaces:
-            self._wordless.append(row.id)
-        if not decision.metadata_changed:
-            if row.metadata:
-                self._touched.append(row.id)
+            self.add_words(entry_id, document)
+        elif replaces:
+            self._wordless.append(entry_id)
+        if not metadata_changed:
+            if metadata:
+                self._touched.append(entry_id)
             return
-        if decision.replaces:
-            self._outdated.append(row.id)
-        if row.metadata:
-            self.add_metadata(row.id, row.metadata, row.updated_at)
+        if replaces:
+            self._outdated.append(entry_id)
+        if metadata:
+            self.add_metadata(entry_id, metadata, updated_at)
 
     def add_words(self, entry_id: str, document: Document) -> None:
         """Take in that an entry is to be found by the words of *document*."""
@@ -100,11 +93,18 @@ class IndexSteps:
 
     def add_metadata(self, entry_id: str, metadata: Metadata, updated_at: datetime) -> None:
         """Take in that *metadata* is indexed of an entry that has no metadata rows."""
+        from ltm.search.codes import index_rows
+
         rows, columns = index_rows(metadata), self._metadata
         columns["entry_id"] += [entry_id] * len(rows)
         columns["updated_at"] += [updated_at] * len(rows)
         columns["path"] += [path for path, _ in rows]
         columns["value"] += [code for _, code in rows]
+
+    def run_first(self, session: Session, statements: Statements) -> None:
+        """Run the statements, once the rows of the entries are written, which are new."""
+        self._write(session, statements.insert_search, self._words)
+        self._write(session, statements.insert_first_metadata, self._metadata)
 
     def run(self, session: Session, statements: Statements) -> None:
         """Run the statements, once the rows of the entries are written."""
@@ -127,7 +127,7 @@ class IndexSteps:
     ) -> None:
         count = len(columns["entry_id"])
         if count:
-            session.write_columns(statement, scoped(columns, self._scope, count))
+            session.send_columns(statement, scoped(columns, self._scope, count))
 
 
 class WriteSteps:
@@ -157,7 +157,11 @@ class WriteSteps:
             self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
         if row is not None:
             (self._changed if decision.replaces else self._new).append(row)
-            self._indexes.add(row, decision, document)
+            self._indexes.add(
+                *(row.id, document, row.metadata, row.updated_at),
+                replaces=decision.replaces,
+                metadata_changed=decision.metadata_changed,
+            )
         elif decision.replaces:
             self._removed.append(entry_id)
 

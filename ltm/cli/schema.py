@@ -118,7 +118,7 @@ class ServerSchema(CatalogSchema):
         self._command = "ltm db upgrade"
 
     def read_revision(self) -> str | None:
-        from ltm.sql.revision import HEAD
+        from ltm.sql.prepared import HEAD
 
         with self._opened() as catalog:
             try:
@@ -173,7 +173,7 @@ def schema_of(settings: CatalogSettings) -> CatalogSchema:
 
 def newest_revision() -> str:
     """Return the revision that this library works with."""
-    from ltm.sql.revision import HEAD
+    from ltm.sql.prepared import HEAD
 
     return HEAD
 

@@ -10,14 +10,15 @@ import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime
 
 from ltm.errors import ClosedError, PayloadError, ValidationError
-from ltm.typed import TYPE_CHECKING, NamedTuple
+from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
     from typing import TypeVar
+
+    from ltm.payload.objects import ByteRange, PayloadObject
 
     _T = TypeVar("_T")
     _R = TypeVar("_R")
@@ -40,25 +41,6 @@ Contents = list[bytes | PayloadError]
 _HEX_16 = "[0-9a-f]{16}"
 _OBJECT_NAME = rf"([0-9a-f]{{2}})/\1[0-9a-f]{{62}}(-{_HEX_16}){{2}}(\.[a-z0-9]+)+"
 _TEMPORARY_NAME = rf"(.*/)?\.([^/]+)\.{_HEX_16}\.tmp"
-
-
-class PayloadObject(NamedTuple):
-    """One object as a listing shows it."""
-
-    path: str
-    """Relative to the root of the store."""
-    byte_size: int
-    modified_at: datetime
-    """UTC; objects never change, so this is when it was written."""
-
-
-class ByteRange(NamedTuple):
-    """An object, or part of it."""
-
-    path: str
-    start: int = 0
-    length: int | None = None
-    """How many bytes; None for the whole object."""
 
 
 class PayloadStore(ABC):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import connect, quote, require_packages
-from ltm.entry import metadata_text
 from ltm.errors import IntegrityError
+from ltm.hashing import write_json
 from ltm.payload.codecs import Codec, Encoded, Record
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class DuckDBCodec(Codec):
                 "row": range(len(records)),
                 "key": [each.key for each in records],
                 "value": [each.text for each in records],
-                "metadata": [metadata_text(each.metadata) for each in records],
+                "metadata": [write_json(each.metadata) for each in records],
                 "content_hash": [each.content_hash for each in records],
             }
         )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from ltm.payload.base import PayloadObject
+from ltm.payload.objects import PayloadObject
 
 # The names under which drivers list when an object was written. It never changes, so any will do.
 _TIMES = ("LastModified", "last_modified", "mtime", "modified", "created")

@@ -22,13 +22,13 @@ from ltm.payload.base import (
     MAX_WORKERS,
     Contents,
     Outcomes,
-    PayloadObject,
     PayloadStore,
     split_uri,
     validate_path,
     validate_timeout,
 )
 from ltm.payload.native_file import POLL_SECONDS, NativeFile
+from ltm.payload.objects import PayloadObject
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

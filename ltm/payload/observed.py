@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ltm import telemetry
 from ltm.errors import PayloadError
-from ltm.payload.base import ByteRange, Contents, Outcomes, PayloadStore
+from ltm.payload.base import Contents, Outcomes, PayloadStore
+from ltm.payload.objects import ByteRange
 
 
 def put_objects(store: PayloadStore, objects: Sequence[tuple[str, bytes]]) -> Outcomes:

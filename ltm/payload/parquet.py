@@ -10,8 +10,8 @@ import io
 from collections.abc import Sequence
 
 from ltm.duckdb_memory import require_packages
-from ltm.entry import metadata_text
 from ltm.errors import ValidationError
+from ltm.hashing import write_json
 from ltm.payload.codecs import Codec, Encoded, Record, decode_text
 
 MAX_TEXT_BYTES = 2**31 - 2**16
@@ -48,7 +48,7 @@ class ParquetCodec(Codec):
             file, schema, compression="NONE", use_dictionary=False, write_statistics=False
         ) as writer:
             for record in records:
-                metadata = metadata_text(record.metadata)
+                metadata = write_json(record.metadata)
                 values = record.key, record.text, metadata, record.content_hash
                 row = pa.Table.from_arrays([pa.array([value]) for value in values], schema=schema)
                 writer.write_table(row)

@@ -17,7 +17,6 @@ from ltm.payload.base import (
     DEFAULT_TIMEOUT,
     LOCAL_PROTOCOLS,
     MAX_WORKERS,
-    PayloadObject,
     PayloadStore,
     split_uri,
     validate_path,
@@ -36,6 +35,7 @@ from ltm.payload.failures import (
     secrets_in,
 )
 from ltm.payload.listing import split_members
+from ltm.payload.objects import PayloadObject
 
 _T = TypeVar("_T")
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ltm.errors import IntegrityError, LTMError, PayloadError
 from ltm.locations import Location, locate
-from ltm.payload.base import ByteRange, PayloadStore
+from ltm.payload.base import PayloadStore
 from ltm.payload.codecs import Codec, Record, in_objects
 from ltm.payload.formats import codec_for_path
+from ltm.payload.objects import ByteRange
 from ltm.payload.observed import get_ranges, put_objects
 from ltm.typed import NamedTuple
 

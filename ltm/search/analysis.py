@@ -1,4 +1,4 @@
-"""The analyzer every catalog shares: text to tokens, and questions to what must be found.
+"""The analyzer every catalog shares: text to tokens.
 
 A token is stored, and handed to the database's index, as ASCII letters and digits only. SQLite's
 ``unicode61`` and PostgreSQL's parser know different versions of Unicode, and the latter reads
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from _thread import allocate_lock
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 from ltm.entry import JSONValue
@@ -17,11 +17,10 @@ from ltm.errors import ValidationError
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    import re
+    from ltm.search.questions import Question
 
 MAX_WORD_CHARACTERS = 64
 MAX_SOURCE_CHARACTERS = 65_536
-MAX_QUERY_CHARACTERS = 8_192
 # A tsvector holds 1 MiB at most. The worst text, Han characters none of which repeats, takes 26
 # bytes there for 18 characters here: a pair and a single one, with positions and padding.
 MAX_TEXT_CHARACTERS = 700_000
@@ -43,11 +42,6 @@ _FUNCTION_WORDS = """
 """
 _ENGLISH_STOP_WORDS = frozenset(_FUNCTION_WORDS.split())
 
-_DOUBLE_QUOTES = str.maketrans(dict.fromkeys("\u201c\u201d\u201e\u201f\u00ab\u00bb\uff02", '"'))
-_QUERY_PART = (
-    r'(?<!\S)-"(?P<excluded_phrase>[^"]*)"|"(?P<phrase>[^"]*)"|(?<!\S)-(?P<excluded>\w[^\s"]*)'
-)
-
 
 class Document(NamedTuple):
     """What an index keeps of an entry."""
@@ -56,22 +50,6 @@ class Document(NamedTuple):
     """The tokens in order, joined by spaces."""
     length: int
     """How many tokens there are."""
-
-
-class Question(NamedTuple):
-    """What a query asks for. Every sequence of tokens stands in a document's text side by side."""
-
-    terms: tuple[str, ...]
-    """Distinct tokens in the order of the query, of which any makes a candidate and adds score."""
-    phrases: tuple[tuple[str, ...], ...]
-    """Sequences that a document must have, all of them; their words are in ``terms`` too."""
-    excluded: tuple[tuple[str, ...], ...]
-    """Sequences of which a document must have none."""
-
-    @property
-    def has_words(self) -> bool:
-        """Whether there is anything to look for: a question of stop words has nothing."""
-        return bool(self.terms)
 
 
 class Analyzer:
@@ -134,33 +112,10 @@ class Analyzer:
         return Document(text, text.count(" ") + 1)
 
     def parse_query(self, query: str) -> Question:
-        """Return what *query* asks for; no query is an error.
+        """Return what *query* asks for, see :func:`~ltm.search.questions.parse_query`."""
+        from ltm.search.questions import parse_query
 
-        ``"quoted words"`` must stand side by side; ``-word`` and ``-"quoted words"`` must not occur
-        at all. A hyphen counts at the beginning of a word only, and anything else is plain text.
-        What is past 8,192 characters is not read.
-        """
-        query = query[:MAX_QUERY_CHARACTERS].translate(_DOUBLE_QUOTES)
-        terms: list[str] = []
-        phrases: list[tuple[str, ...]] = []
-        excluded: list[tuple[str, ...]] = []
-        end = 0
-        for part in _query_parts().finditer(query):
-            terms += self.analyze(query[end : part.start()])
-            end = part.end()
-            phrase = part["phrase"]
-            if phrase is None:
-                unwanted = part["excluded"] or part["excluded_phrase"]
-                excluded.append(tuple(self._analyze(unwanted, with_characters=True)))
-            else:
-                terms += self.analyze(phrase)
-                phrases.append(tuple(self._analyze(phrase, with_characters=True)))
-        terms += self.analyze(query[end:])
-        return Question(
-            terms=tuple(dict.fromkeys(terms)),
-            phrases=tuple(dict.fromkeys(filter(None, phrases))),
-            excluded=tuple(dict.fromkeys(filter(None, excluded))),
-        )
+        return parse_query(query, self.analyze, partial(self._analyze, with_characters=True))
 
     def _analyze(self, text: str, *, with_characters: bool) -> list[str]:
         if text.isascii():
@@ -215,14 +170,6 @@ def get_analyzer(language: str = "english") -> Analyzer:
         ValidationError: PyStemmer has no such language.
     """
     return Analyzer(language)
-
-
-@cache
-def _query_parts() -> re.Pattern[str]:
-    """Return what finds phrases and exclusions in a query; compiled with the first of them."""
-    import re
-
-    return re.compile(_QUERY_PART)
 
 
 def encode_token(word: str) -> str:

@@ -19,8 +19,9 @@ from ltm.clock import utc_now
 from ltm.duckdb_forks import abandon
 from ltm.duckdb_gate import in_duckdb
 from ltm.errors import CatalogUnavailableError
-from ltm.search.analysis import Document, Question
+from ltm.search.analysis import Document
 from ltm.search.duckdb_connection import attach, connect
+from ltm.search.questions import Question
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -209,7 +210,7 @@ class IndexFile:
             os.replace(unpublished, path)
             with suppress(OSError):  # not every system lets one sync a directory
                 _sync(directory)
-        except BaseException:
+        except BaseException:  # an interrupt, too, leaves no file behind
             _remove(unpublished)
             raise
         _remove_strays(path)

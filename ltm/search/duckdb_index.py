@@ -21,9 +21,10 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from ltm.errors import ClosedError
-from ltm.search.analysis import Document, Question
+from ltm.search.analysis import Document
 from ltm.search.duckdb_changes import Change, from_microseconds, holds, is_live, to_microseconds
 from ltm.search.duckdb_files import Head, IndexFile, Row, UnreadableIndexError, pad_sequences
+from ltm.search.questions import Question
 from ltm.search.ranking import Hit, Posting, rank
 
 _LOGGER = logging.getLogger(__name__)

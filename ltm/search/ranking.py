@@ -102,7 +102,7 @@ def rank_contenders(
     per_token = _weigh_token(document_count, total_length)
     terms: list[tuple[float, Mapping[int, int], dict[int, float]]] = []
     any_term: set[int] = set()
-    several: AbstractSet[int] = set()
+    several: set[int] = set()
     for _, found in sorted(bounds.items()):
         idf = _weigh_term(len(found), document_count)
         gains = {
@@ -110,17 +110,19 @@ def rank_contenders(
             for frequency in set(found.values())
         }
         terms.append((idf, found, gains))
-        several |= any_term & found.keys()
-        any_term |= found.keys()
+        several |= any_term.intersection(found)
+        any_term.update(found)
     # Of documents with several terms the least that they may score, too: mostly that is more than
     # others can, which then need not even be put in order. All scores are negated, for the order.
     most = dict.fromkeys(several if allowed is None else several & allowed, 0.0)
     least = dict(most)
     for idf, found, gains in terms:
         gain = idf / (1 + FIXED + per_token * longest)
-        for document in found.keys() & most.keys():
-            most[document] -= gains[found[document]]
-            least[document] -= gain
+        for document in most:
+            frequency = found.get(document)
+            if frequency is not None:
+                most[document] -= gains[frequency]
+                least[document] -= gain
     worst = heapq.nsmallest(limit, least.values())[-1] if len(least) >= limit else 0.0
     for _, found, gains in terms:
         if -max(gains.values(), default=0.0) <= worst:

@@ -18,7 +18,7 @@ from ltm.sql.history import HistoryStatements
 from ltm.sql.idiom import Idiom
 from ltm.sql.idioms import IDIOMS
 from ltm.sql.models import Base
-from ltm.sql.revision import HEAD
+from ltm.sql.prepared import HEAD
 from ltm.sql.search import SearchStatements
 from ltm.sql.statements import Statements
 from ltm.sql.version import VERSION

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, and_, bindparam, func, or_, select
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, or_, select
 
+from ltm.sql.execution import ROW_COLUMNS
 from ltm.sql.models import (
     Base,
     EntryMetadataModel,
@@ -28,21 +29,6 @@ SNAPSHOTS: Table = Base.metadata.tables[SnapshotModel.__tablename__]
 DELETIONS: Table = Base.metadata.tables[PayloadDeletionModel.__tablename__]
 LEASES: Table = Base.metadata.tables[LeaseModel.__tablename__]
 
-ROW_COLUMNS = (
-    "id",
-    "key",
-    "content_hash",
-    "storage_uri",
-    "byte_size",
-    "inlined_value",
-    "metadata",
-    "expires_at",
-    "begin_seq",
-    "created_at",
-    "updated_at",
-)
-"""The order in which rows are read everywhere."""
-
 VALUE_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS[2:8]]
 """What a read of one value is about; its key is known."""
 
@@ -51,6 +37,14 @@ FOUND_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c.key, *VALUE_COLUMNS]
 
 _NAMES = [column.name for column in ENTRIES.c]
 ENTRY_COLUMNS: Sequence[ColumnElement[Any]] = [ENTRIES.c[name] for name in ROW_COLUMNS]
+
+ENTRY_PARAMETERS: dict[str, ColumnElement[Any]] = {
+    name: bindparam(name, type_=column.type) for name, column in ENTRIES.c.items()
+}
+"""The columns of an entry that is written, by name."""
+
+WORD_COLUMNS = "entry_id", "tenant_id", "table_name", "length", "text"
+"""What is written of an entry's words."""
 
 REPLACED = [name for name in _NAMES if name not in ("id", "tenant_id", "table_name", "key")]
 """What a write changes of an entry that is there: all but its identity."""
@@ -71,14 +65,25 @@ def has_expired() -> ColumnElement[bool]:
     return ENTRIES.c.expires_at <= bindparam("now")
 
 
-def is_plain(excluded: Any, *, unseen: ColumnElement[bool]) -> ColumnElement[bool]:
+def is_plain(excluded: Any) -> ColumnElement[bool]:
     """Entries that the *excluded* row of an INSERT may simply replace.
 
-    No payload is to be deleted then, and as they are *unseen* by snapshots, no version to be kept.
+    No payload is to be deleted then, and no version to be kept: no snapshot has been taken since.
     """
     return and_(
-        ENTRIES.c.storage_uri.is_(None), ENTRIES.c.content_hash != excluded.content_hash, unseen
+        ENTRIES.c.storage_uri.is_(None),
+        ENTRIES.c.content_hash != excluded.content_hash,
+        ENTRIES.c.begin_seq == excluded.begin_seq,
     )
+
+
+def plain_changes(excluded: Any) -> dict[str, ColumnElement[Any]]:
+    """What the *excluded* row of an INSERT changes of such an entry."""
+    # One that has expired is another entry.
+    is_there = or_(ENTRIES.c.expires_at.is_(None), ENTRIES.c.expires_at > excluded.updated_at)
+    created_at = case((is_there, ENTRIES.c.created_at), else_=excluded.created_at)
+    changed = [name for name in REPLACED if name not in ("storage_uri", "begin_seq")]
+    return {name: excluded[name] for name in changed} | {"created_at": created_at}
 
 
 def newest_snapshot(of: Any) -> ColumnElement[int]:

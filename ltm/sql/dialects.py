@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cache
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
 from ltm.sql.conversions import write_array
-from ltm.sql.dialect import (
-    BrokenConnectionError,
-    ConnectionLostError,
-    ContentionError,
-    Gate,
-    RefusedError,
-    SQLDialect,
-)
-from ltm.typed import TYPE_CHECKING
+from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from typing import Any
+    from contextlib import AbstractContextManager
+    from typing import Any, ClassVar
 
     from sqlalchemy import Connection
 
@@ -33,6 +27,112 @@ _BEGIN_WRITE = (
 )
 
 _CONTENTION = ("40001", "40P01")  # serialization_failure, deadlock_detected
+
+
+class ContentionError(CatalogUnavailableError):
+    """Other transactions got in the way and nothing was written; the same work may be done anew."""
+
+
+class RefusedError(CatalogUnavailableError):
+    """The server has refused a statement, and nothing of it is done; another one may do."""
+
+
+class BrokenConnectionError(CatalogUnavailableError):
+    """The connection is of no more use; what it was in the middle of is not known to be done."""
+
+
+class ConnectionLostError(BrokenConnectionError):
+    """The connection broke, and what was under way is undone; another connection may do better."""
+
+
+class Gate(NamedTuple):
+    """Keeps snapshots of a logical table apart from writes to it, in the order of arrival."""
+
+    table: str
+    is_exclusive: bool = False
+    """Whether a snapshot goes through rather than a write."""
+
+
+class SQLDialect(ABC):
+    """How one database is talked to; what is said to it is in :mod:`ltm.sql.idiom`."""
+
+    name: ClassVar[str]
+    begin_read: ClassVar[str]
+    """Begins a transaction whose statements all see one state."""
+    makes_own_schema: ClassVar[bool]
+    """Whether a catalog makes and upgrades its schema without being told to."""
+
+    finds_by_key: ClassVar[bool]
+    """Whether many values are found by their keys rather than by their ids."""
+
+    indexes_within: ClassVar[bool]
+    """Whether a plain write indexes in the statement that writes the entry."""
+
+    rows_per_insert: ClassVar[int]
+    """So many rows of a large batch are handed over at once."""
+
+    @abstractmethod
+    def gate_number(self, gate: Gate) -> int:
+        """Return the number of the lock that stands for *gate*."""
+
+    @abstractmethod
+    def begin_write(self, gate: Gate | None) -> str:
+        """Return what begins a transaction that may write, and waits at *gate* for its turn."""
+
+    @abstractmethod
+    def enter(self, gate: Gate) -> str | None:
+        """Return what waits at *gate* within a transaction; None where there is nothing to do."""
+
+    @abstractmethod
+    def command(self, connection: Any, text: str) -> None:
+        """Run transaction control on a driver's *connection*."""
+
+    @abstractmethod
+    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
+        """Run the INSERT *text* on a driver's *connection* and return its cursor.
+
+        The values of the rows are in *columns*, which are in the order of the statement's
+        parameters.
+        """
+
+    def pipeline(self, connection: Any) -> AbstractContextManager[object]:  # noqa: ARG002 -- a file takes each at once
+        """Return a block at whose end INSERTs are done; until then none need be waited for."""
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+    @abstractmethod
+    def bind_list(self, values: Sequence[Any]) -> Any:
+        """Return the one parameter that *values* are bound as."""
+
+    @abstractmethod
+    def read_list(self, listed: Any) -> list[int]:
+        """Return the numbers in what a statement has listed."""
+
+    @abstractmethod
+    def bind_words(self, sequences: Sequence[Sequence[str]], *, every: bool) -> str:
+        """Return the parameter for ``Idiom.holds_words``: each sequence a phrase of index words."""
+
+    @abstractmethod
+    def begin_now(self, connection: Connection) -> None:
+        """Begin the transaction of *connection* in the database if only SQLAlchemy has begun."""
+
+    @abstractmethod
+    def lock_schema(self, connection: Connection) -> None:
+        """Let one process at a time see to the schema, until the transaction ends."""
+
+    check_index: ClassVar[str | None]
+    """Fails where the full-text index disagrees with the words; None where it can't."""
+    rebuild_index: ClassVar[str | None]
+    """Makes the full-text index anew from the words."""
+
+    @abstractmethod
+    def is_missing_table(self, error: Exception) -> bool:
+        """Return whether a driver's *error* says that a table isn't there."""
+
+    @abstractmethod
+    def translate(self, error: Exception, where: str) -> LTMError:
+        """Return what a driver's *error* means to a caller; *where* names the catalog."""
 
 
 @cache
@@ -49,6 +149,7 @@ class SQLiteDialect(SQLDialect):
     makes_own_schema = True
     finds_by_key = True
     indexes_within = False
+    rows_per_insert = 500
 
     # Rank 1 compares the index with its content table, not with itself alone.
     check_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts, rank) VALUES ('integrity-check', 1)"
@@ -66,11 +167,10 @@ class SQLiteDialect(SQLDialect):
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text)
 
-    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> int:
+    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
         cursor = connection.cursor()
         # A row is made when the driver takes it: no more than one is there at a time.
-        cursor.executemany(text, zip(*columns, strict=True))
-        return int(cursor.rowcount)
+        return cursor.executemany(text, zip(*columns, strict=True))
 
     def bind_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values)
@@ -108,6 +208,7 @@ class PostgreSQLDialect(SQLDialect):
     makes_own_schema = False
     finds_by_key = False
     indexes_within = True
+    rows_per_insert = 250  # so that the server begins early
     # The index is made of the words by PostgreSQL itself.
     check_index = None
     rebuild_index = None
@@ -129,8 +230,18 @@ class PostgreSQLDialect(SQLDialect):
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text, prepare=False)
 
-    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> int:
-        return int(connection.execute(text, [*map(write_array, columns)]).rowcount)
+    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
+        # A cursor of its own, that is told how many there were when that is known.
+        return connection.cursor().execute(text, [*map(write_array, columns)])
+
+    def pipeline(self, connection: Any) -> AbstractContextManager[object]:
+        from psycopg import Pipeline
+
+        # Not with a libpq before 14.
+        block: AbstractContextManager[object] = (
+            connection.pipeline() if Pipeline.is_supported() else super().pipeline(connection)
+        )
+        return block
 
     def bind_list(self, values: Sequence[Any]) -> str:
         return write_array(values)

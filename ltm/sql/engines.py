@@ -22,11 +22,10 @@ class EnginePool(DriverPool):
     After a fork the child's engine begins with an empty pool, as SQLAlchemy asks of whoever forks.
     """
 
-    def __init__(self, engine: Engine, where: str | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.error = (engine.dialect.loaded_dbapi.Error, SQLAlchemyError)
         # Without its query, which may hold a password, too.
-        url = engine.url.set(query={})
-        self.where = url.render_as_string(hide_password=True) if where is None else where
+        self.where = engine.url.set(query={}).render_as_string(hide_password=True)
         self._engine = engine
         # sqlite3 begins only before a write, and so leaves our own BEGIN alone.
         self._begins_by_itself = engine.dialect.name != "sqlite"

@@ -13,13 +13,29 @@ from sys import modules
 
 from ltm import telemetry
 from ltm.sql.conversions import CONVERSIONS
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.dialects import SQLDialect
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from typing import Any, TypeAlias
 
 Row: TypeAlias = "tuple[Any, ...]"
+
+ROW_COLUMNS = (
+    "id",
+    "key",
+    "content_hash",
+    "storage_uri",
+    "byte_size",
+    "inlined_value",
+    "metadata",
+    "expires_at",
+    "begin_seq",
+    "created_at",
+    "updated_at",
+)
+"""The order in which entries are read everywhere, and have their fields."""
 
 SCHEMA_MARK = "ltm_schema_here."
 """Stands before the name of each table in the text of a statement that is still in no schema."""
@@ -60,23 +76,30 @@ class Statement:
         self.operation = operation
         self.text = text
         self.parameters = parameters
-        self._pick = _picker(parameters)
+        given = constants or {}
+        self._pick = _picker([name for name in parameters if name not in given])
+        self._constants = [
+            (place, given[name]) for place, name in enumerate(parameters) if name in given
+        ]
         self._binders = [(place, CONVERSIONS[name]) for place, name in (binders or {}).items()]
         self._readers = [(place, CONVERSIONS[name]) for place, name in (readers or {}).items()]
-        self._constants = constants
 
     def bind(self, parameters: Mapping[str, Any]) -> Sequence[Any]:
         """Return the driver's positional arguments for named *parameters*."""
-        if self._constants:
-            parameters = {**self._constants, **parameters}
-        if not self._binders:
+        if not (self._binders or self._constants):
             return self._pick(parameters)
         values = list(self._pick(parameters))
+        for place, value in self._constants:  # from left to right, so each comes to its place
+            values.insert(place, value)
         for place, convert in self._binders:
             value = values[place]
             if value is not None:
                 values[place] = convert(value)
         return values
+
+    def named(self, values: Sequence[Any]) -> dict[str, Any]:
+        """Return *values* in the order of the parameters by their names."""
+        return dict(zip(self.parameters, values, strict=True))
 
     def bind_columns(self, columns: Mapping[str, Sequence[Any]]) -> list[Sequence[Any]]:
         """Return the values of each parameter, in their order, for many rows at once."""
@@ -165,8 +188,16 @@ class Session:
 
     def write_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> int:
         """Do the same with the values of a row or more by their columns."""
+        return int(self.send_columns(statement, columns).rowcount)
+
+    def send_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> Any:
+        """Do the same and return the cursor; within :meth:`pipeline` it gets to know how many."""
         bound = statement.bind_columns(columns)
         return self.dialect.write_rows(self.connection, statement.text, bound)
+
+    def pipeline(self) -> AbstractContextManager[object]:
+        """Return a block within which the database works on what is sent while more is made."""
+        return self.dialect.pipeline(self.connection)
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         """Run *statement* once for each of *parameters*, in one call of the driver."""
@@ -199,9 +230,9 @@ class ObservedSession(Session):
         with self._span(statement.operation, statement.text):
             return super().run(statement, parameters)
 
-    def write_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> int:
+    def send_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> Any:
         with self._span(statement.operation, statement.text):
-            return super().write_columns(statement, columns)
+            return super().send_columns(statement, columns)
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         rows = list(parameters)

@@ -30,9 +30,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from ltm.sql.clauses import ENTRIES, ROW_COLUMNS, SNAPSHOTS, TABLES, VERSIONS, in_scope
+from ltm.sql.clauses import ENTRIES, SNAPSHOTS, TABLES, VERSIONS, in_scope
 from ltm.sql.columns import UTCDateTime
 from ltm.sql.compiling import CompiledOnce
+from ltm.sql.execution import ROW_COLUMNS
 from ltm.sql.idiom import LIMIT, Idiom, Rows
 
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.sql.dml import Insert
 
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.dialects import SQLDialect
 
 ConflictInsert = sqlite.Insert | postgresql.Insert
 """An INSERT that can say what becomes of a row that is there."""
@@ -84,7 +84,14 @@ class Idiom(ABC):
     def plain_write(self, *, indexes: bool) -> Insert | Select[Any]:
         """Write an entry in no need of a version, a deletion of a payload or a condition.
 
-        See :meth:`Statements.write_plain`; with *indexes*, :meth:`Statements.write_indexed`.
+        See :class:`ltm.sql.plain.PlainStatements`, as to *indexes*, too.
+        """
+
+    @abstractmethod
+    def plain_insert(self, *, indexes: bool) -> Insert | Select[Any]:
+        """Write an entry that is not there, and leave alone one that is.
+
+        See :class:`ltm.sql.plain.PlainStatements`, as to *indexes*, too.
         """
 
     @abstractmethod

@@ -40,17 +40,17 @@ from sqlalchemy.types import NullType, TypeEngine
 
 from ltm.sql.clauses import (
     ENTRIES,
-    REPLACED,
+    ENTRY_PARAMETERS,
     SEARCH,
     TABLES,
     in_scope,
     is_plain,
-    newest_snapshot,
+    plain_changes,
 )
 from ltm.sql.columns import JSONDocument, JSONText, UTCDateTime
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.idiom import LIMIT, Idiom, Rows
-from ltm.sql.plain_postgres import build_plain_write
+from ltm.sql.plain_postgres import build_plain_insert, build_plain_write
 
 _FULL_TEXT = table("ltm_entry_fts", column("rowid", Integer))
 _WORDS = table(
@@ -110,28 +110,33 @@ class SQLiteIdiom(Idiom):
     def insert(self, target: Table, columns: Sequence[str]) -> sqlite.Insert:
         return sqlite.insert(target).values({name: bindparam(name) for name in columns})
 
-    def plain_write(self, *, indexes: bool) -> Insert:  # noqa: ARG002 -- statements of their own
-        # Where it is to be is read before: writers take turns, so a row that has not changed since
-        # is the row that was read.
-        given = {name: bindparam(name, type_=each.type) for name, each in ENTRIES.c.items()}
-        values = given | {"begin_seq": TABLES.c.snapshot_seq}
-        row = select(*values.values()).where(TABLES.c.name == given["table_name"])
-        statement = sqlite.insert(ENTRIES).from_select(list(values), row)
-        newest = newest_snapshot(given["table_name"])
-        seen = ("content_hash", "metadata", "expires_at", "created_at", "updated_at")
+    def plain_write(self, *, indexes: bool) -> Insert:
+        # Where it is to be is read before, and what is done depends on these three columns of it.
+        statement = self._insert_entry()
+        words = select(SEARCH.c.entry_id).where(SEARCH.c.entry_id == bindparam("id"))
         return statement.on_conflict_do_update(
             index_elements=["id"],
-            set_={name: statement.excluded[name] for name in REPLACED},
+            set_=plain_changes(statement.excluded),
             where=and_(
-                is_plain(statement.excluded, unseen=ENTRIES.c.begin_seq > newest),
+                is_plain(statement.excluded),
                 *(
                     ENTRIES.c[name].is_not_distinct_from(
                         bindparam(f"seen_{name}", type_=ENTRIES.c[name].type)
                     )
-                    for name in seen
+                    for name in ("content_hash", "metadata", "expires_at")
                 ),
+                true() if indexes else ~words.exists(),
             ),
         )
+
+    def plain_insert(self, *, indexes: bool) -> Insert:  # noqa: ARG002 -- statements of their own
+        return self._insert_entry().on_conflict_do_nothing()
+
+    def _insert_entry(self) -> sqlite.Insert:
+        table_name = ENTRY_PARAMETERS["table_name"]
+        begin_seq = select(TABLES.c.snapshot_seq).where(TABLES.c.name == table_name)
+        values = ENTRY_PARAMETERS | {"begin_seq": begin_seq.scalar_subquery()}
+        return sqlite.insert(ENTRIES).values(values)
 
     def is_among(self, value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         return value.in_(select(self.items(name)))
@@ -213,6 +218,9 @@ class PostgreSQLIdiom(Idiom):
 
     def plain_write(self, *, indexes: bool) -> Select[Any]:
         return build_plain_write(indexes=indexes)
+
+    def plain_insert(self, *, indexes: bool) -> Select[Any]:
+        return build_plain_insert(indexes=indexes)
 
     def is_among(self, value: ColumnElement[Any], name: str) -> ColumnElement[bool]:
         kind = BigInteger() if isinstance(value.type, BigInteger) else Text()

@@ -16,7 +16,8 @@ from sqlalchemy.schema import CreateSchema
 from ltm.sql.building import build_schema
 from ltm.sql.dialects import DIALECTS
 from ltm.sql.idioms import IDIOMS
-from ltm.sql.revision import HEAD, VERSION_TABLE, is_known, migrations_directory, out_of_date
+from ltm.sql.prepared import HEAD
+from ltm.sql.revision import VERSION_TABLE, is_known, migrations_directory, out_of_date
 from ltm.sql.version import VERSION
 
 if TYPE_CHECKING:

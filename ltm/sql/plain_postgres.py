@@ -27,16 +27,18 @@ from sqlalchemy import (
     tuple_,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.sql.selectable import CTE
+from sqlalchemy.sql.selectable import CTE, Subquery
 
 from ltm.sql.clauses import (
     ENTRIES,
+    ENTRY_PARAMETERS,
     METADATA,
-    REPLACED,
-    ROW_COLUMNS,
     SEARCH,
     TABLES,
+    VALUE_COLUMNS,
+    WORD_COLUMNS,
     is_plain,
+    plain_changes,
 )
 from ltm.sql.columns import UTCDateTime
 
@@ -46,25 +48,27 @@ _IS_NEW: ColumnElement[Any] = literal_column("ltm_entries.xmax = 0")
 
 The row that is seen may be gone when it is this statement's turn.
 """
-_SEEN = ROW_COLUMNS[2:]
+_SEEN = [column.name for column in VALUE_COLUMNS]
 """Of the row that was there, all but what it is known by."""
 
 _SHARED = "tenant_id", "table_name", "updated_at"
 """What metadata rows repeat of their entry; words do so but for the last."""
 
-_GIVEN = {name: bindparam(name, type_=each.type) for name, each in ENTRIES.c.items()}
+_WRITTEN = [ENTRIES.c[name] for name in ("id", *_SHARED)]
+"""What is told of the entry that is written."""
+
 _SETTING: ColumnElement[Any] = literal_column("'synchronous_commit'")
 
 
 def build_plain_write(*, indexes: bool) -> Select[Any]:
-    """Return the statement; see ``Statements.write_plain``."""
+    """Return the statement; see ``PlainStatements.write_plain``."""
     there = ENTRIES.alias("e")
     columns: list[ColumnElement[Any]] = [there.c[name] for name in _SEEN]
     columns.append(literal_column("e.xmin").label("xmin"))
     if not indexes:
         words = exists(select(SEARCH.c.entry_id).where(SEARCH.c.entry_id == there.c.id))
         columns.append(words.label("has_words"))
-    seen = select(*columns).where(there.c.id == _GIVEN["id"]).cte("seen")
+    seen = select(*columns).where(there.c.id == ENTRY_PARAMETERS["id"]).cte("seen")
     written = _write_entry(_pass_gate(), seen, indexes=indexes)
     indexing = (*_write_words(written), *_write_metadata(written)) if indexes else ()
     nothing = select(literal_column("1").label("one")).subquery("nothing")
@@ -72,6 +76,19 @@ def build_plain_write(*, indexes: bool) -> Select[Any]:
         select(select(written.c.is_new).scalar_subquery(), *(seen.c[name] for name in _SEEN))
         .select_from(nothing.outerjoin(seen, true()))
         .add_cte(seen, *indexing)
+    )
+
+
+def build_plain_insert(*, indexes: bool) -> Select[Any]:
+    """Return the statement; see ``PlainStatements.insert_plain``."""
+    # Whoever inserts the entry at the same time waits for this, or makes this one do nothing.
+    statement = _insert_entry(_pass_gate()).on_conflict_do_nothing()
+    written = statement.returning(*_WRITTEN).cte("written")
+    if not indexes:
+        return select(written.c.id)
+    metadata = _insert_metadata(written, _given_metadata().subquery("given"))
+    return select(written.c.id).add_cte(
+        _insert_words(written).cte("words"), metadata.cte("indexed")
     )
 
 
@@ -91,22 +108,27 @@ def _pass_gate() -> CTE:
     return (
         select(TABLES.c.snapshot_seq)
         .select_from(gate.join(TABLES, true()))
-        .where(TABLES.c.name == _GIVEN["table_name"])
+        .where(TABLES.c.name == ENTRY_PARAMETERS["table_name"])
         .with_for_update(read=True, of=TABLES)
         .cte("counters")
     )
 
 
+def _is_in_time() -> ColumnElement[bool]:
+    """Whether nobody has been told yet that the statement has failed."""
+    return func.clock_timestamp() < bindparam("deadline", type_=UTCDateTime)
+
+
+def _insert_entry(counters: CTE) -> postgresql.Insert:
+    """Return the INSERT of an entry, of none if the server gets to see it too late."""
+    values = ENTRY_PARAMETERS | {"begin_seq": counters.c.snapshot_seq}
+    row = select(*(value.label(name) for name, value in values.items())).where(_is_in_time())
+    return postgresql.insert(ENTRIES).from_select(list(values), row)
+
+
 def _write_entry(counters: CTE, seen: CTE, *, indexes: bool) -> CTE:
-    values = _GIVEN | {"begin_seq": counters.c.snapshot_seq}
-    # The server may get to see it long after whoever sent it was told that it has failed.
-    in_time = func.clock_timestamp() < bindparam("deadline", type_=UTCDateTime)
-    row = select(*values.values()).where(in_time)
-    statement = postgresql.insert(ENTRIES).from_select(list(values), row)
+    statement = _insert_entry(counters)
     new = statement.excluded
-    # An entry that has expired is another one.
-    is_live = ENTRIES.c.expires_at.is_(None) | (ENTRIES.c.expires_at > new.updated_at)
-    kept = {"created_at": case((is_live, ENTRIES.c.created_at), else_=new.created_at)}
     replaceable = select(seen.c.xmin)
     if not indexes:
         # What has neither words nor metadata rows that were to be deleted.
@@ -116,55 +138,61 @@ def _write_entry(counters: CTE, seen: CTE, *, indexes: bool) -> CTE:
     return (
         statement.on_conflict_do_update(
             index_elements=["id"],
-            set_={name: kept.get(name, new[name]) for name in REPLACED},
+            set_=plain_changes(new),
             where=and_(
-                # As no snapshot has been taken since it was written.
-                is_plain(new, unseen=ENTRIES.c.begin_seq == new.begin_seq),
+                is_plain(new),
                 replaceable.scalar_subquery() == _XMIN,
-                in_time,
+                _is_in_time(),
             ),
         )
-        .returning(*(ENTRIES.c[name] for name in ("id", *_SHARED)), _IS_NEW.label("is_new"))
+        .returning(*_WRITTEN, _IS_NEW.label("is_new"))
         .cte("written")
     )
 
 
 def _write_words(written: CTE) -> tuple[CTE, CTE]:
-    columns = ["entry_id", "tenant_id", "table_name", "length", "text"]
-    given = select(
-        bindparam("length", type_=SEARCH.c.length.type).label("length"),
-        bindparam("text", type_=Text).label("text"),
-    ).cte("document")
-    row = select(
-        written.c.id, written.c.tenant_id, written.c.table_name, given.c.length, given.c.text
-    ).select_from(written.join(given, given.c.text.is_not(None)))
-    statement = postgresql.insert(SEARCH).from_select(columns, row)
+    statement = _insert_words(written)
     new = statement.excluded
     words = statement.on_conflict_do_update(
         index_elements=["entry_id"],
         set_={"length": new.length, "text": new.text},
         where=SEARCH.c.text != new.text,
     )
-    forgotten = select(written.c.id).select_from(written.join(given, given.c.text.is_(None)))
-    wordless = delete(SEARCH).where(SEARCH.c.entry_id == forgotten.scalar_subquery())
-    return words.cte("words"), wordless.cte("wordless")
+    has_none = bindparam("text", type_=Text).is_(None)
+    forgotten = select(written.c.id).where(has_none).scalar_subquery()
+    return words.cte("words"), delete(SEARCH).where(SEARCH.c.entry_id == forgotten).cte("wordless")
+
+
+def _insert_words(written: CTE) -> postgresql.Insert:
+    text = bindparam("text", type_=Text)
+    length = bindparam("length", type_=SEARCH.c.length.type)
+    row = select(written.c.id, written.c.tenant_id, written.c.table_name, length, text)
+    return postgresql.insert(SEARCH).from_select(WORD_COLUMNS, row.where(text.is_not(None)))
 
 
 def _write_metadata(written: CTE) -> tuple[CTE, CTE]:
-    arrays = (bindparam(name, type_=ARRAY(Text)) for name in ("paths", "codes"))
-    unnested = func.unnest(*arrays).table_valued("path", "value", name="unnested").render_derived()
-    given = select(unnested.c.path, unnested.c.value).cte("given")
+    given = _given_metadata().cte("given")
     outdated = delete(METADATA).where(
         METADATA.c.entry_id == select(written.c.id).scalar_subquery(),
         tuple_(METADATA.c.path, METADATA.c.value).not_in(select(given.c.path, given.c.value)),
     )
-    row = select(
-        written.c.id, given.c.path, given.c.value, *(written.c[name] for name in _SHARED)
-    ).select_from(written.join(given, true()))
-    columns = ["entry_id", "path", "value", *_SHARED]
-    statement = postgresql.insert(METADATA).from_select(columns, row)
+    statement = _insert_metadata(written, given)
     indexed = statement.on_conflict_do_update(
         index_elements=["entry_id", "path", "value"],
         set_={"updated_at": statement.excluded.updated_at},
     )
     return outdated.cte("outdated"), indexed.cte("indexed")
+
+
+def _insert_metadata(written: CTE, given: CTE | Subquery) -> postgresql.Insert:
+    row = select(
+        written.c.id, given.c.path, given.c.value, *(written.c[name] for name in _SHARED)
+    ).select_from(written.join(given, true()))
+    columns = ["entry_id", "path", "value", *_SHARED]
+    return postgresql.insert(METADATA).from_select(columns, row)
+
+
+def _given_metadata() -> Select[Any]:
+    arrays = (bindparam(name, type_=ARRAY(Text)) for name in ("paths", "codes"))
+    unnested = func.unnest(*arrays).table_valued("path", "value", name="unnested").render_derived()
+    return select(unnested.c.path, unnested.c.value)

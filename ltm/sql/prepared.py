@@ -8,7 +8,7 @@ compile to. SQLAlchemy is imported for what has no fixed text: filters of more t
 
 from __future__ import annotations
 
-from ltm.sql.dialect import SQLDialect
+from ltm.sql.dialects import SQLDialect
 from ltm.sql.execution import SCHEMA_MARK, Statement
 from ltm.typed import TYPE_CHECKING
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     Text: TypeAlias = tuple[
         str, str, tuple[str, ...], Mapping[int, str], Mapping[int, str], Mapping[str, Any]
     ]
+
+HEAD = "0004"
+"""The revision of the schema that they are for, the newest in the migrations; a test holds both
+equal."""
 
 
 def put_in_schema(text: Text, schema: str | None) -> Statement:

@@ -1,13 +1,11 @@
-"""Which revision of the schema this library needs."""
+"""Which revision of the schema a database is at, and what that means."""
 
 from __future__ import annotations
 
 import os
 
 from ltm.errors import SchemaOutOfDateError
-
-HEAD = "0004"
-"""The newest revision in the migrations; a test holds it equal to what Alembic finds there."""
+from ltm.sql.prepared import HEAD
 
 VERSION_TABLE = "ltm_alembic_version"
 

@@ -32,11 +32,11 @@ from ltm.sql.clauses import (
     FOUND_COLUMNS,
     METADATA,
     REPLACED,
-    ROW_COLUMNS,
     SEARCH,
     TABLES,
     VALUE_COLUMNS,
     VERSIONS,
+    WORD_COLUMNS,
     Condition,
     has_expired,
     in_scope,
@@ -45,17 +45,18 @@ from ltm.sql.clauses import (
 )
 from ltm.sql.columns import UTCDateTime
 from ltm.sql.compiling import CompiledOnce, ShapedStatements
-from ltm.sql.execution import Statement
+from ltm.sql.execution import ROW_COLUMNS, Statement
 from ltm.sql.idiom import LIMIT, Idiom, Rows
 from ltm.sql.leases import LeaseStatements
 from ltm.sql.payloads import PayloadStatements
+from ltm.sql.plain import PlainStatements
 from ltm.sql.search import FilterCondition, walk_unless_few
 from ltm.sql.version import VERSION
 
 _METADATA_ROW = ("path", "path"), ("value", "code")
 
 
-class Statements(PayloadStatements, LeaseStatements):
+class Statements(PlainStatements, PayloadStatements, LeaseStatements):
     """Every statement of a SQL catalog, each compiled once for one dialect."""
 
     def __init__(self, idiom: Idiom, schema: str | None) -> None:
@@ -106,8 +107,11 @@ class Statements(PayloadStatements, LeaseStatements):
 
     @CompiledOnce
     def select_value(self) -> Select[Any]:
-        """The value of the entry ``id`` and what there is to know of it, expired or not."""
-        return select(*VALUE_COLUMNS).where(ENTRIES.c.id == bindparam("id"))
+        """The value of the entry ``key`` or ``id`` and what to know of it, expired or not."""
+        named = ENTRIES.c.id == bindparam("id")
+        if self.idiom.dialect.finds_by_key:
+            named = and_(in_scope(ENTRIES), ENTRIES.c.key == bindparam("key"))
+        return select(*VALUE_COLUMNS).where(named)
 
     @CompiledOnce
     def select_entries(self) -> Select[Any]:
@@ -287,26 +291,16 @@ class Statements(PayloadStatements, LeaseStatements):
         return self.idiom.upsert(ENTRIES, columns, keys=["id"], changed=REPLACED)
 
     @CompiledOnce
-    def write_plain(self) -> Insert | Select[Any]:
-        """Write an entry that is not there, or over one that nobody but its readers needs.
-
-        On SQLite it is over the row whose columns are ``seen_...``. On PostgreSQL it is over the
-        row that the statement sees, if that has neither words nor metadata, and the answer is that
-        row after whether what was written is a new row: NULL where nothing was written.
-        """
-        return self.idiom.plain_write(indexes=False)
-
-    @CompiledOnce
-    def write_indexed(self) -> Insert | Select[Any]:
-        """The same with words and metadata rows, where one statement can do it all."""
-        return self.idiom.plain_write(indexes=True)
+    def insert_search(self) -> Insert:
+        """Write the analysed words of an entry that is new."""
+        return self.idiom.insert(SEARCH, WORD_COLUMNS)
 
     @CompiledOnce
     def upsert_search(self) -> Insert:
         """Write the analysed words of an entry."""
         return self.idiom.upsert(
             SEARCH,
-            ["entry_id", "tenant_id", "table_name", "length", "text"],
+            WORD_COLUMNS,
             keys=["entry_id"],
             changed=["length", "text"],
             unless_equal="text",
@@ -321,6 +315,11 @@ class Statements(PayloadStatements, LeaseStatements):
     def delete_search(self) -> Delete:
         """Forget the words of the entries ``ids``."""
         return delete(SEARCH).where(self.idiom.is_among(SEARCH.c.entry_id, "ids"))
+
+    @CompiledOnce
+    def insert_first_metadata(self) -> Insert:
+        """Write rows of the metadata of entries that are new."""
+        return self.idiom.insert(METADATA, [column.name for column in METADATA.c])
 
     @CompiledOnce
     def insert_metadata(self) -> Insert:

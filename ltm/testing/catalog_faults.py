@@ -8,15 +8,17 @@ from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from typing import Literal, NamedTuple, TypeVar
 
+from ltm.catalog.accounts import CatalogStatistics, IndexedEntry
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import History
 from ltm.catalog.leases import Leases
-from ltm.catalog.primitives import CatalogStatistics, IndexedEntry, LogicalTable
+from ltm.catalog.primitives import LogicalTable
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import CatalogUnavailableError
-from ltm.search.analysis import Document, Question
+from ltm.search.analysis import Document
 from ltm.search.filters import Filter
+from ltm.search.questions import Question
 
 CatalogOperation = Literal[
     "table",

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 from ltm.errors import PayloadError
-from ltm.payload.base import PayloadObject, PayloadStore
+from ltm.payload.base import PayloadStore
+from ltm.payload.objects import PayloadObject
 
 Operation = Literal["write", "read", "delete", "list"]
 

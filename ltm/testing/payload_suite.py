@@ -25,7 +25,8 @@ import pytest
 
 from ltm.clock import utc_now
 from ltm.errors import ClosedError, PayloadError, PayloadNotFoundError
-from ltm.payload.base import ByteRange, PayloadStore, is_payload_path, payload_path
+from ltm.payload.base import PayloadStore, is_payload_path, payload_path
+from ltm.payload.objects import ByteRange
 
 CHILD_SECONDS = 30
 """A forked child that has not ended after so many seconds is killed."""

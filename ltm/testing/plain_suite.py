@@ -10,14 +10,15 @@ from datetime import timedelta
 from itertools import count
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ltm.catalog.accounts import IndexedEntry
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Put, Removal
 from ltm.catalog.history import Snapshot
-from ltm.catalog.primitives import IndexedEntry
-from ltm.entry import EntryRow, JSONValue, Metadata
+from ltm.entry import AnyRow, EntryRow, JSONValue, Metadata, ValueRow
 from ltm.hashing import canonical_json, hash_text
 from ltm.search.analysis import get_analyzer
 from ltm.search.codes import index_rows
@@ -75,6 +76,29 @@ def row_of(catalog: Catalog, key: str) -> EntryRow:
     return row
 
 
+def write_alone(catalog: Catalog, put: Put) -> Outcome:
+    """Do as :func:`write` where nobody else writes: what is told of is what is there."""
+    found = catalog.read(put.key, catalog.clock())
+    outcome, told = catalog.write_plain(put, catalog.clock())
+    if outcome is not None:
+        return outcome
+    assert value_of(told) == value_of(found)
+    return catalog.write([put], catalog.clock())[0]
+
+
+def value_of(row: AnyRow | None) -> ValueRow | None:
+    """Return as much of *row* as every row has."""
+    return row and ValueRow(*(getattr(row, name) for name in ValueRow._fields))
+
+
+def expect_nothing_written(catalog: Catalog, put: Put, found: EntryRow) -> None:
+    """Require that *put* is not plain, and that the live row is told of."""
+    outcome, told = catalog.write_plain(put, catalog.clock())
+    assert outcome is None
+    assert told is not None
+    assert value_of(told) == value_of(found)
+
+
 def index_of(catalog: Catalog, key: str) -> IndexedEntry:
     row = row_of(catalog, key)
     return catalog.indexed([row])[row.id]
@@ -115,7 +139,7 @@ class PlainSuite(CatalogFixtures):
         write(catalog, put)
         before = row_of(catalog, "k")
         clock.advance(1)
-        assert catalog.write_plain(put, clock()) == (None, before)
+        expect_nothing_written(catalog, put, before)
         assert row_of(catalog, "k") == before
 
     def test_a_plain_write_of_the_same_value_with_other_terms_is_no_new_value(
@@ -125,7 +149,7 @@ class PlainSuite(CatalogFixtures):
         before = row_of(catalog, "k")
         clock.advance(1)
         put = make_put(catalog, "k", 1, {"n": 2}, seconds=10)
-        assert catalog.write_plain(put, clock()) == (None, before)
+        expect_nothing_written(catalog, put, before)
         assert write(catalog, put) == Outcome("k", stored=True, deduplicated=True)
         expect_indexed(catalog, put)
 
@@ -193,7 +217,7 @@ class PlainSuite(CatalogFixtures):
         uri = track_payload(catalog, "k", "old")
         before = row_of(catalog, "k")
         put = make_put(catalog, "k", 1)
-        assert catalog.write_plain(put, catalog.clock()) == (None, before)
+        expect_nothing_written(catalog, put, before)
         assert row_of(catalog, "k") == before
         assert write(catalog, put) == Outcome("k", stored=True, freed=uri)
         assert catalog.scheduled_deletions("", 10) == [uri]
@@ -204,7 +228,7 @@ class PlainSuite(CatalogFixtures):
         store(catalog, "k", "old", {"n": 1})
         snapshot = catalog.history.create("before", clock())
         put = make_put(catalog, "k", "new", {"n": 2})
-        assert catalog.write_plain(put, clock()).outcome is None
+        assert catalog.write_plain(put, clock())[0] is None
         assert write(catalog, put) == Outcome("k", stored=True)
         store(catalog, "k", "newer")
         store(catalog, "added", 1)
@@ -243,6 +267,37 @@ class PlainSuite(CatalogFixtures):
         assert catalog.read("added", catalog.clock()) is None
         expect_indexed(catalog, make_put(catalog, "k", "old", {"n": 1}))
 
+    @pytest.mark.parametrize("metadata", [{}, {"n": 1, "deep": {"m": [1, "x"]}}])
+    def test_a_first_write_is_of_a_payload_too_and_seen_by_later_snapshots_alone(
+        self, catalog: Catalog, clock: FakeClock, metadata: Metadata
+    ) -> None:
+        uri = f"{catalog.table().storage_prefix}/first.json"
+        put = make_put(catalog, "k", "green tea", metadata, seconds=10)
+        put = put._replace(storage_uri=uri, inlined_text=None, byte_size=5000)
+        before = catalog.history.create("before", clock())
+        outcome = catalog.write_first(put, clock()) or catalog.write([put], clock())[0]
+        assert outcome == Outcome("k", stored=True, created=True, storage_uri=uri)
+        after = catalog.history.create("after", clock())
+        row = row_of(catalog, "k")
+        assert (row.storage_uri, row.inlined_text, row.byte_size) == (uri, None, 5000)
+        assert (row.metadata, row.expires_at) == (metadata, put.expires_at)
+        assert row.created_at == row.updated_at == clock.now
+        expect_indexed(catalog, put)
+        assert catalog.history.read_as_of(before, ["k"]) == {}
+        assert catalog.history.read_as_of(after, ["k"]) == {"k": row}
+        assert catalog.named_payloads([uri]) == {uri}
+
+    @pytest.mark.parametrize("is_inlined", [True, False])
+    def test_a_first_write_writes_over_nothing(self, catalog: Catalog, is_inlined: bool) -> None:
+        if is_inlined:
+            store(catalog, "k", "green tea", {"n": 1})
+        else:
+            track_payload(catalog, "k", "old")
+        before, indexed = row_of(catalog, "k"), index_of(catalog, "k")
+        assert catalog.write_first(make_put(catalog, "k", "black coffee"), catalog.clock()) is None
+        assert (row_of(catalog, "k"), index_of(catalog, "k")) == (before, indexed)
+        assert catalog.scheduled_deletions("", 10) == []
+
     @relaxed
     @given(data=st.data())
     def test_plain_writes_leave_what_all_others_would(
@@ -266,6 +321,7 @@ _puts = st.tuples(
     st.sampled_from(["green tea", "tea", 1]),
     st.sampled_from([{}, {"n": 1}, {"n": 1.0}, {"n": 1, "deep": {"m": [1, "x"]}}]),
     st.sampled_from([None, None, 2.0]),
+    st.booleans(),
     st.booleans(),
 )
 _steps = st.one_of(
@@ -294,10 +350,11 @@ class _Side:
         self._snapshots: list[Snapshot] = []
 
     def put(self, arguments: Any, *, is_plain: bool) -> Any:
-        *terms, seconds, is_found = arguments
+        *terms, seconds, is_found, is_first = arguments
         put = make_put(self._catalog, *terms, seconds=seconds, is_found=is_found)
         if is_plain:
-            return self._alike(write(self._catalog, put))
+            first = self._catalog.write_first(put, self._catalog.clock()) if is_first else None
+            return self._alike(first or write_alone(self._catalog, put))
         return self._alike(*self._catalog.write([put], self._catalog.clock()))
 
     def put_payload(self, key: str, *, is_plain: bool) -> None:

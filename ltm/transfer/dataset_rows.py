@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from ltm.backend.reader import ReadEntry
 from ltm.catalog.history import Snapshot
-from ltm.entry import EntryRow, metadata_text
+from ltm.entry import EntryRow
 from ltm.errors import IntegrityError
-from ltm.hashing import canonical_json, hash_text
+from ltm.hashing import canonical_json, hash_text, write_json
 from ltm.transfer.source import PAGE_SIZE, Progress, Source, pages
 
 EXTRA = "duckdb"
@@ -129,7 +129,7 @@ def _row(entry: ReadEntry) -> DatasetRow:
     return DatasetRow(
         key=row.key,
         value=text,
-        metadata=metadata_text(row.metadata),
+        metadata=write_json(row.metadata),
         content_hash=row.content_hash,
         byte_size=row.byte_size,
         expires_at=row.expires_at,

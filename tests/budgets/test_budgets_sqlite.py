@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ltm.backend.duckdb import DuckDBLTMBackend
+from ltm.catalog.sql_plain import EXPECTED
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.testing.clock import FakeClock
 
@@ -43,7 +44,7 @@ STATEMENTS: dict[str, tuple[Call, int]] = {
     "store the same": (store("small", SMALL, NOTE), 1),
     "store another value": (store("small", {"text": "another"}, NOTE), 6),
     "store other metadata": (store("small", SMALL, {"type": "task"}), 8),
-    "store a payload": (store("new", LARGE, NOTE), 7),
+    "store a payload": (store("new", LARGE, NOTE), 6),
     "store a payload over another": (store("large", {"text": LARGE["text"] + "!"}, NOTE), 12),
     "store a batch of 1,000": (lambda memory: memory.store_batch(many("b", SMALL)), 9),
     "delete": (lambda memory: memory.delete("small"), 4),
@@ -54,6 +55,14 @@ STATEMENTS: dict[str, tuple[Call, int]] = {
     "snapshot": (lambda memory: memory.create_snapshot("s"), 6),
     "clean up nothing": (lambda memory: memory.cleanup_expired(), 6),
     "statistics": (lambda memory: memory.stats(), 1),
+}
+
+AFTER_NEW_KEYS: dict[str, tuple[Call, int]] = {
+    # BEGIN, three inserts, COMMIT.
+    "store": (store("newer", SMALL, NOTE), 5),
+    "store without words and metadata": (store("newer", 1), 4),
+    # BEGIN, an insert that finds the row, COMMIT, the row as it is.
+    "store the same": (store("small", SMALL, NOTE), 4),
 }
 
 SYNCS: dict[str, tuple[Call, int]] = {
@@ -72,12 +81,12 @@ def memory(tmp_path: Path) -> Iterator[DuckDBLTMBackend]:
     """A memory that is used already: its schema, tables and directories are there."""
     catalog = SQLiteCatalog(tmp_path / "catalog.db", clock=FakeClock())
     with DuckDBLTMBackend(catalog, f"{tmp_path}/data", owns_catalog=True) as memory:
+        memory.create_snapshot("warm")
+        memory.expire_snapshot("warm")
         memory.store("small", SMALL, NOTE)
         memory.store("large", LARGE, NOTE)
         memory.store_batch(many("m", SMALL, 500))
         memory.search("warm")
-        memory.create_snapshot("warm")
-        memory.expire_snapshot("warm")
         yield memory
 
 
@@ -112,6 +121,27 @@ def test_a_call_sends_no_more_statements_than_its_budget(
     call, budget = STATEMENTS[name]
     seen = statements_of(memory, call)
     assert len(seen) == budget, seen
+
+
+@pytest.mark.parametrize("name", AFTER_NEW_KEYS)
+def test_after_new_keys_the_next_one_is_expected_to_be_new(
+    memory: DuckDBLTMBackend, name: str
+) -> None:
+    for number in range(EXPECTED):
+        memory.store(f"new {number}", number)
+    call, budget = AFTER_NEW_KEYS[name]
+    seen = statements_of(memory, call)
+    assert len(seen) == budget, seen
+
+
+def test_a_new_key_without_anything_beside_it_is_one_statement(tmp_path: Path) -> None:
+    catalog = SQLiteCatalog(tmp_path / "catalog.db")
+    with DuckDBLTMBackend(
+        catalog, f"{tmp_path}/data", owns_catalog=True, enable_fts=False
+    ) as memory:
+        for number in range(EXPECTED):
+            memory.store(f"new {number}", number)
+        assert statements_of(memory, store("newer", 2)) == ["INSERT INTO ltm_entries"]
 
 
 @pytest.mark.parametrize("name", SYNCS)

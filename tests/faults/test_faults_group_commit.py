@@ -183,12 +183,15 @@ def test_each_thread_is_told_what_became_of_its_own_write(group: Group) -> None:
     keys = ["first", *("shared" if thread % 2 else f"k{thread}" for thread in range(1, THREADS))]
     puts = [make_put(group.catalog, key, f"tea{n}") for n, key in enumerate(keys)]
     group.run(lambda thread: group.catalog.write_plain(puts[thread], group.catalog.clock()))
-    written = {n for n, each in group.answers.items() if each.outcome is not None}
-    (winner,) = {n for n in written if keys[n] == "shared"}
-    assert written == {winner, *range(0, THREADS, 2)}
+    written = {n for n, each in group.answers.items() if each[0] is not None}
+    winners = {n for n in written if keys[n] == "shared"}
+    assert written == {*winners, *range(0, THREADS, 2)}
     for thread in written:
-        assert group.answers[thread].outcome.key == keys[thread]
+        assert group.answers[thread][0].key == keys[thread]
+    for thread in written - winners:
         assert row_of(group.catalog, keys[thread]).inlined_text == puts[thread].inlined_text
+    # One wrote over the old value, and each of the others over that of another one.
+    assert row_of(group.catalog, "shared").inlined_text in {puts[n].inlined_text for n in winners}
 
 
 @pytest.mark.parametrize("statement", ["BEGIN", "INSERT INTO ltm_entries", "COMMIT"])

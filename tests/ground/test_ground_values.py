@@ -26,7 +26,7 @@ from ltm.errors import (
     SnapshotNotFoundError,
     ValidationError,
 )
-from ltm.hashing import canonical_json, parse_verified
+from ltm.hashing import canonical_json, hash_text, parse_verified
 from ltm.keys import prefix_upper_bound, validate_key, validate_prefix
 from ltm.testing.strategies import json_values, keys, same_json, storable_text
 
@@ -51,6 +51,12 @@ def test_text_with_another_hash_is_never_a_value() -> None:
         parse_verified('{"a": 2}', compute_content_hash({"a": 1}), where="here")
     with pytest.raises(IntegrityError):
         parse_verified("\ud800", compute_content_hash(1), where="here")
+
+
+@pytest.mark.parametrize("text", ["NaN", '{"a": [1, -Infinity]}', "[1] 2", "{"])
+def test_text_that_is_not_json_is_no_value(text: str) -> None:
+    with pytest.raises(IntegrityError, match="here: is not JSON"):
+        parse_verified(text, hash_text(text), where="here")
 
 
 @given(value=st.recursive(json_values | st.sets(st.integers()), st.lists))

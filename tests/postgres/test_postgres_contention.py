@@ -22,6 +22,7 @@ from sqlalchemy import create_engine
 from starting import said, started
 
 from ltm.backend.duckdb import DuckDBLTMBackend
+from ltm.sql.dialects import PostgreSQLDialect
 
 SCRIPT = Path(__file__).with_name("postgres_workers.py")
 RACE_SECONDS = float(os.environ.get("LTM_RACE_SECONDS", "4"))
@@ -53,8 +54,9 @@ WAITING = (
 
 
 def test_a_write_that_deadlocks_with_an_application_is_tried_anew(place: PostgresPlace) -> None:
-    # Who waits longest notices the deadlock: this makes it the library.
-    url = f"{place.url}?options=-c%20deadlock_timeout%3D100ms"
+    # Who looks for the deadlock once it is there notices it: this makes it the library, which looks
+    # once, so long after it began to wait.
+    url = f"{place.url}?options=-c%20deadlock_timeout%3D2s"
     with place.open(url) as memory, psycopg.connect(place.url) as application:
         first, last = sorted("ab", key=memory.catalog.entry_id)
         succeed(memory.store_batch([("a", "old"), ("b", "old")]))
@@ -108,8 +110,30 @@ def test_a_write_that_the_server_refuses_for_others_sake_is_tried_anew(
     place.expect_sound()
 
 
-def refuse(place: PostgresPlace, sqlstate: str, times: int, *, at_commit: bool) -> None:
-    """Let the server fail with *sqlstate* the next *times* that an entry is written."""
+@pytest.mark.parametrize("table", ["ltm_entries", "ltm_entry_search", "ltm_entry_metadata"])
+def test_a_batch_refused_amid_what_was_sent_ahead_is_tried_anew(
+    place: PostgresPlace, table: str
+) -> None:
+    keys = [f"k{number}" for number in range(2 * PostgreSQLDialect.rows_per_insert)]
+    with place.open() as memory:
+        succeed(memory.store("warm", 1))
+        refuse(place, "40P01", 2, at_commit=False, table=table)
+        succeed(memory.store_batch([(key, f"tea {key}", {"a": 1}) for key in keys]))
+        assert place.rows("SELECT last_value FROM refusals")[0][0] == 2 + len(keys)
+        assert memory.retrieve_batch(keys)["found"] == len(keys)
+        assert memory.search("tea", {"a": 1}, limit=1000)["count"] == len(keys)
+    place.expect_sound()
+
+
+def refuse(
+    place: PostgresPlace,
+    sqlstate: str,
+    times: int,
+    *,
+    at_commit: bool,
+    table: str = "ltm_entries",
+) -> None:
+    """Let the server fail with *sqlstate* the next *times* that a row of *table* is written."""
     place.rows("CREATE SEQUENCE refusals")
     place.rows(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
@@ -119,7 +143,7 @@ def refuse(place: PostgresPlace, sqlstate: str, times: int, *, at_commit: bool) 
     )
     kind, when = ("CONSTRAINT ", "DEFERRABLE INITIALLY DEFERRED") if at_commit else ("", "")
     place.rows(
-        f"CREATE {kind}TRIGGER refuse AFTER INSERT OR UPDATE ON ltm_entries {when}"
+        f"CREATE {kind}TRIGGER refuse AFTER INSERT OR UPDATE ON {table} {when}"
         " FOR EACH ROW EXECUTE FUNCTION refuse()"
     )
 

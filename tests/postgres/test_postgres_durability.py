@@ -37,5 +37,5 @@ def test_only_a_server_that_answers_before_the_disk_is_overruled(
                 inside.track_entry("k", "sha256:0", None, 1, None, 1)
             for is_found in (True, False):
                 put = make_put(catalog, f"plain {is_found}", 1, is_found=is_found)
-                assert catalog.write_plain(put, catalog.clock()).outcome is not None
+                assert catalog.write_plain(put, catalog.clock())[0] is not None
         assert connection.execute("SELECT * FROM seen").fetchall() == [(used,)] * 5

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +17,25 @@ from test_history_writers import Follower, expect_equal
 from ltm.catalog.base import Catalog
 from ltm.catalog.commit import Outcome, Removal
 from ltm.catalog.postgres import PostgresCatalog
+from ltm.catalog.sql_plain import EXPECTED
 from ltm.search.analysis import get_analyzer
 from ltm.search.codes import index_rows
 from ltm.testing.clock import FakeClock
 from ltm.testing.lifetime_suite import track_payload
-from ltm.testing.plain_suite import expect_indexed, make_put, row_of, store, write
+from ltm.testing.plain_suite import PlainSuite, expect_indexed, make_put, row_of, store, write
+
+
+class TestUnseen(PlainSuite):
+    """Where each write is first tried as if its key were new."""
+
+    @pytest.fixture(autouse=True)
+    def expectation(self, postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("ltm.catalog.sql_plain.EXPECTED", 0)
+        self.url = postgres_url
+
+    def make_catalog(self, tmp_path: Path, clock: FakeClock, **binding: Any) -> PostgresCatalog:
+        return PostgresCatalog(self.url, clock=clock, **binding)
+
 
 BLOCKED = (
     "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
@@ -143,6 +158,7 @@ MEETINGS = [
 ]
 
 
+@pytest.mark.parametrize("news", [EXPECTED, 0], ids=["unseen", "looked at"])
 @pytest.mark.parametrize("is_found", [True, False], ids=["indexed", "unindexed"])
 @pytest.mark.parametrize(
     ("before", "other"), MEETINGS, ids=[f"{one.__name__}-{two.__name__}" for one, two in MEETINGS]
@@ -153,6 +169,7 @@ def test_a_plain_write_that_waits_leaves_what_it_would_have_left_afterwards(
     before: Callable[[Catalog], None],
     other: Callable[[Catalog], None],
     is_found: bool,
+    news: int,
 ) -> None:
     terms = NEW if is_found else NEW[:1]
     with (
@@ -164,6 +181,7 @@ def test_a_plain_write_that_waits_leaves_what_it_would_have_left_afterwards(
             before(catalog)
         clock.advance(1)
         put = make_put(raced, "k", *terms, is_found=is_found)
+        raced.news = news
         with raced.transaction() as inside:
             other(inside)
             answer = executor.submit(write, raced, put)
@@ -176,19 +194,21 @@ def test_a_plain_write_that_waits_leaves_what_it_would_have_left_afterwards(
         assert state_of(raced) == state_of(expected)
 
 
+@pytest.mark.parametrize("news", [EXPECTED, 0], ids=["unseen", "looked at"])
 @pytest.mark.parametrize("before", [place_nothing, place_inlined])
 def test_a_plain_write_that_waits_for_what_is_undone_is_done(
-    place: PostgresPlace, clock: FakeClock, before: Callable[[Catalog], None]
+    place: PostgresPlace, clock: FakeClock, before: Callable[[Catalog], None], news: int
 ) -> None:
     with place.catalog(clock=clock) as catalog, ThreadPoolExecutor(1) as executor:
         before(catalog)
         put = make_put(catalog, "k", *NEW)
+        catalog.news = news
         with pytest.raises(ZeroDivisionError), catalog.transaction() as inside:  # noqa: PT012
             change_value(inside)
             answer = executor.submit(catalog.write_plain, put, clock())
             wait_until(lambda: place.rows(BLOCKED) == [(1,)], "it does not wait")
             raise ZeroDivisionError
-        assert answer.result(PATIENCE).outcome == Outcome(
+        assert answer.result(PATIENCE)[0] == Outcome(
             "k", stored=True, created=before is place_nothing
         )
         expect_indexed(catalog, put)
@@ -251,7 +271,7 @@ def test_a_plain_write_finds_its_tables_in_any_schema(
         for value in range(3):
             put = make_put(catalog, "k", value, is_found=is_found)
             outcome = Outcome("k", stored=True, created=value == 0)
-            assert catalog.write_plain(put, clock()).outcome == outcome
+            assert catalog.write_plain(put, clock())[0] == outcome
             expect_indexed(catalog, put)
 
 
@@ -262,7 +282,7 @@ def test_a_plain_write_without_words_is_plain_whatever_words_others_have(
         store(catalog, "other", "tea", {"n": 1})
         for value in range(3):
             put = make_put(catalog, "k", value, is_found=False)
-            assert catalog.write_plain(put, clock()).outcome is not None
+            assert catalog.write_plain(put, clock())[0] is not None
             expect_indexed(catalog, put)
 
 

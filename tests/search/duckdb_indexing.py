@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ltm.errors import MissingDependencyError
-from ltm.search.analysis import Document, Question
+from ltm.search.analysis import Document
 from ltm.search.duckdb_index import DuckDBIndex, IndexedWords
+from ltm.search.questions import Question
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TEA = Question(("tea",), (), ())

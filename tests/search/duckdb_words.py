@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from ltm.search.analysis import Document, Question
+from ltm.search.analysis import Document
 from ltm.search.duckdb_index import IndexedWords
+from ltm.search.questions import Question
 from ltm.search.ranking import Hit, rank
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

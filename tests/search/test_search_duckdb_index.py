@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.errors import ClosedError
 from ltm.hashing import compute_content_hash
-from ltm.search.analysis import Question, get_analyzer
+from ltm.search.analysis import get_analyzer
 from ltm.search.duckdb_index import DuckDBIndex, IndexedWords, IndexState
+from ltm.search.questions import Question
 from ltm.testing.clock import FakeClock
 
 duckdb = pytest.importorskip("duckdb")

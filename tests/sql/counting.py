@@ -18,9 +18,13 @@ class CountingCursor:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._cursor, name)
 
-    def executemany(self, sql: str, arguments: Any) -> None:
+    def execute(self, sql: str, arguments: Any) -> Any:
         self._calls.append(sql)
-        self._cursor.executemany(sql, arguments)
+        return self._cursor.execute(sql, arguments)
+
+    def executemany(self, sql: str, arguments: Any) -> Any:
+        self._calls.append(sql)
+        return self._cursor.executemany(sql, arguments)
 
 
 class CountingConnection:

@@ -33,7 +33,7 @@ def test_statements_are_children_of_their_call(
     ]  # fmt: skip
     assert {each["db.system.name"] for each in told} == {"sqlite"}
     assert all(each.kind is SpanKind.CLIENT for each in statements)
-    select = memory.catalog.database.statements.select_entry.text  # type: ignore[attr-defined]
+    select = memory.catalog.database.statements.select_value.text  # type: ignore[attr-defined]
     assert told[0]["db.query.text"] == select
 
 
@@ -131,7 +131,9 @@ def test_a_write_that_another_thread_commits_belongs_to_its_call(
     for span in collector.named("ltm.store"):
         told = [dict(each.attributes or {}) for each in collector.children(span)]
         operations = Counter(each["db.operation.name"] for each in told)
-        assert (operations["SELECT"], operations["INSERT"]) == (1, 3)
+        # After some new keys the next ones are inserted without a look.
+        assert operations["SELECT"] <= 1
+        assert operations["INSERT"] == 3
 
 
 def test_calls_within_a_transaction_are_its_children_beside_begin_and_commit(
