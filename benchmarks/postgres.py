@@ -18,6 +18,7 @@ from tests.services.postgres import PostgresServer
 from tests.services.processes import ServiceUnavailableError
 
 _numbers = itertools.count(1)
+_ALL = "executemany, reads no old rows"
 _ONE = "one prepared statement in one round trip, reads no old row"
 
 
@@ -107,27 +108,33 @@ def _singles(scale: Scale, opened: _Opened) -> Iterator[Comparison]:
 
 def _batches(scale: Scale, opened: _Opened) -> Iterator[Comparison]:
     yield Comparison(
-        title=f"store_batch of {scale.batch:,}, search on",
-        inputs=lambda number: entries(f"batch{number}", scale.batch),
+        title=f"store_batch of {scale.batch:,}, search off",
+        inputs=lambda number: plain_entries(f"all{number}", scale.batch),
         contestants=[
-            Contestant(
-                "raw psycopg",
-                opened.raw.index_all,
-                "executemany, reads no old rows; less: words as they are",
-            ),
-            opened.searched.contestant("store_all", "more: reads the old rows, stems"),
+            Contestant("raw psycopg", opened.raw.store_all, _ALL),
+            opened.memory.contestant("store_all", "more: reads the old rows"),
             *opened.peers.contestants("store_all"),
         ],
         target=Target(0.9),
         rounds=max(1, scale.rounds // 4),
     )
-    keys = [entry.key for entry in entries("batch0", scale.batch)]
+    yield Comparison(
+        title=f"store_batch of {scale.batch:,}, search on",
+        inputs=lambda number: entries(f"batch{number}", scale.batch),
+        contestants=[
+            Contestant("raw psycopg", opened.raw.index_all, f"{_ALL}; less: words as they are"),
+            opened.searched.contestant("store_all", "more: reads the old rows, stems"),
+        ],
+        target=Target(0.9),
+        rounds=max(1, scale.rounds // 4),
+    )
+    keys = [entry.key for entry in plain_entries("all0", scale.batch)]
     yield Comparison(
         title=f"retrieve_batch of {scale.batch:,}",
         inputs=lambda _: keys,
         contestants=[
             Contestant("raw psycopg", opened.raw.get_all, "one statement, verify, parse"),
-            opened.searched.contestant("get_all"),
+            opened.memory.contestant("get_all"),
             *opened.peers.contestants("get_all"),
         ],
         target=Target(1.3),

@@ -65,6 +65,12 @@ class RawPostgres:
             self.connection.execute(_INDEXED, row_of(entry))
             lap()
 
+    def store_all(self, given: Sequence[Entry], lap: Stopwatch) -> None:
+        """Write entries in one transaction by ``executemany``."""
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            cursor.executemany(_UPSERT, [row_of(entry) for entry in given])
+        lap()
+
     def index_all(self, given: Sequence[Entry], lap: Stopwatch) -> None:
         """Write entries with words and metadata in one transaction by ``executemany``."""
         rows = [row_of(entry) for entry in given]

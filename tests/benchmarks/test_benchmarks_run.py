@@ -23,7 +23,7 @@ TITLES = {
     ],
     "Entries on PostgreSQL": [
         *("store, search off", "get", "store, search on"),
-        *("store_batch of 10, search on", "retrieve_batch of 10"),
+        *("store_batch of 10, search off", "store_batch of 10, search on", "retrieve_batch of 10"),
     ],
     "Payloads in a local directory": ["store of 10 KB", "store of 1 MB"],
     "Payloads in an object store": ["store_batch of 4 x 10 KB on S3"],
