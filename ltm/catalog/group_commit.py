@@ -5,6 +5,7 @@ from __future__ import annotations
 from _thread import allocate_lock, get_ident
 from collections import deque
 from collections.abc import Callable
+from time import sleep
 
 from ltm import telemetry
 from ltm.sql.execution import Session
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 
 MAX_TOGETHER = 64
 """So many writes share a transaction at most: others wait for it, in other processes too."""
+
+PAUSE = 0.001
+"""Seconds after which a thread that waits looks again.
+
+To be woken for each write would cost all threads more than the write: whoever has the interpreter
+gives it up, and gets it back when the woken one is through. While they sleep one thread writes on,
+and what they wait for it does along with its own.
+"""
 
 Work = Callable[[Session], bool]
 
@@ -72,9 +81,13 @@ class GroupCommit:
             mine = _Waiting(work, is_one=is_one)
         try:
             self._queue.append(mine)
-            with self._turn:
-                if not mine.is_done:
-                    self._in_turn(lambda: self._commit(self._gather(mine)))
+            while not mine.is_done:
+                if self._turn.locked():
+                    sleep(PAUSE)
+                    continue
+                with self._turn:
+                    if not mine.is_done:
+                        self._in_turn(lambda: self._commit(self._gather(mine)))
         except BaseException:
             # An interrupt: it is not to be done any more, by whoever comes across it later.
             mine.is_done = True
