@@ -116,10 +116,7 @@ def _require_arguments(format_name: object, partition_by: Sequence[str]) -> Part
     partitioning = Partitioning(partition_by, COLUMNS)
     if partitioning.fields and format_name != "parquet":
         raise ValidationError(f"partition_by: is for parquet, not for {format_name}")
-    if format_name != "duckdb":
-        require_packages(EXTRA, "pyarrow")
-    if format_name != "parquet":
-        require_packages(EXTRA, "duckdb")
+    require_packages(EXTRA, "pyarrow" if format_name == "parquet" else "duckdb")
     if format_name == "ducklake":
         from ltm.transfer.dataset_duckdb import require_ducklake
 

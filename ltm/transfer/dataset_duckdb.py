@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import connect, load_extension, quote
 from ltm.errors import IntegrityError, LTMError, PayloadError
-from ltm.transfer.dataset_parquet import write_parquet
-from ltm.transfer.dataset_rows import EXTRA, DatasetPage
+from ltm.transfer.dataset_rows import EXTRA, DatasetPage, DatasetRow
 from ltm.transfer.destination import Destination
+from ltm.transfer.duckdb_parquet import DuckDBParquetFile
 from ltm.transfer.duckdb_table import MEMORY_LIMIT, DuckDBTable, create_table
 
 if TYPE_CHECKING:
@@ -59,29 +60,21 @@ def write_duckdb(pages: Iterable[DatasetPage], place: Destination) -> int:
 def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
     """Write *pages* as a DuckLake to *place*, and return how many rows there are.
 
-    Its Parquet files are written like those of any dataset, and made known to its catalog.
+    Its Parquet files are made known to its catalog one by one.
     """
     with in_duckdb(), _connection(place, lake=True) as connection:
         catalog = os.path.join(place.workspace, CATALOG)
         data = os.path.join(place.workspace, DATA)
-        os.mkdir(data)
+        os.makedirs(os.path.join(place.workspace, *_DIRECTORY.split("/")))
         connection.execute(
             f"ATTACH {quote(f'ducklake:{catalog}')} AS lake "
             f"(DATA_PATH {quote(f'{data}/')}, DATA_INLINING_ROW_LIMIT 0)"
         )
         _shut_off(connection, place)
 
-        def add_file(path: str, rows: int) -> None:
-            # Before it is handed over: an uploaded file isn't there any more.
-            location = os.path.join(place.workspace, *path.split("/"))
-            connection.execute(f"CALL ducklake_add_data_files('lake', '{TABLE}', $1)", (location,))
-            place.add(path, rows)
-
         connection.execute("BEGIN")
         create_table(connection, f"lake.{TABLE}")
-        total = write_parquet(
-            pages, place.workspace, lambda _: _DIRECTORY, add_file, empty_directory=None
-        )
+        total = _write_files(connection, (row for page in pages for row in page.rows), place)
         connection.execute("COMMIT")
         _require_found(connection, total)
         # Not relative: that would be to the working directory of whoever reads it.
@@ -92,6 +85,28 @@ def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
         connection.execute("DETACH lake")
     place.add(CATALOG, None)
     return total
+
+
+def _write_files(
+    connection: DuckDBPyConnection, rows: Iterable[DatasetRow], place: Destination
+) -> int:
+    """Write *rows* as Parquet files that the catalog knows, and return how many there are."""
+    total = 0
+    coming = iter(rows)
+    for number in count():
+        path = f"{_DIRECTORY}/part-{number:05}.parquet"
+        location = os.path.join(place.workspace, *path.split("/"))
+        with closing(DuckDBParquetFile(connection, location, place.scratch)) as file:
+            while not file.is_full and (row := next(coming, None)) is not None:
+                file.add(row)
+            if not file.rows:
+                return total
+            file.complete()
+        # Before it is handed over: an uploaded file isn't there any more.
+        connection.execute(f"CALL ducklake_add_data_files('lake', '{TABLE}', $1)", (location,))
+        place.add(path, file.rows)
+        total += file.rows
+    raise AssertionError("there is always another number")
 
 
 @contextmanager

@@ -35,8 +35,7 @@ BOUNDS = {
     "export bundle": 60 * MB,
     "export parquet": 150 * MB,
     "export duckdb": 150 * MB,
-    # It needs both DuckDB and Arrow.
-    "export ducklake": 200 * MB,
+    "export ducklake": 150 * MB,
 }
 """Bytes at most, those of the interpreter and of all that is imported included."""
 

@@ -17,7 +17,6 @@ from ltm.transfer import export_dataset
     ("dataset_format", "package"),
     [
         ("parquet", "pyarrow"),
-        ("ducklake", "pyarrow"),
         ("duckdb", "duckdb"),
         ("ducklake", "duckdb"),
         ("ducklake", "duckdb_extension_ducklake"),

@@ -1,8 +1,8 @@
 """A conversation cut at any byte of the server's answers leaves the old row or the new one.
 
 ``LTM_CUT_STRIDE`` says how many bytes lie between two cuts near the end, and a fourth of how many
-elsewhere: 1 in a long run, 5 if it is not set. The answer to COMMIT takes 18 bytes, and those before
-it are not always of one length: so it is cut more than once.
+elsewhere: 1 in a long run, 5 if it is not set. The answer to COMMIT takes 18 bytes, and those
+before it are not always of one length: so it is cut more than once.
 """
 
 from __future__ import annotations
