@@ -313,7 +313,8 @@ class SQLCatalog(Catalog):
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
         prefix = self.table().storage_prefix + "/"
-        bounds = {"prefix": prefix, "prefix_end": prefix_upper_bound(prefix), "after": after}
+        start, prefix_end = max(prefix, after), prefix_upper_bound(prefix)
+        bounds = {"start": start, "prefix_end": prefix_end, "after": after}
         rows = self.database.rows(
             self.database.statements.select_deletions,
             bounds | {"tenant": self.tenant, "limit": limit},

@@ -84,8 +84,9 @@ class SQLHistory(History):
         prefix_end = prefix_upper_bound(prefix)
         name = "select_superseded" if superseded else "select_as_of"
         statement = getattr(self._statements, name if prefix_end is None else f"{name}_between")
-        bounds = {"prefix": prefix, "prefix_end": prefix_end, "after": after, "limit": limit}
-        rows = self._database.rows(statement, self._at(snapshot) | bounds)
+        bounds = {"start": max(prefix, after), "prefix_end": prefix_end, "after": after}
+        bound = self._at(snapshot) | bounds | {"limit": limit}
+        rows = self._database.rows(statement, bound)
         return [EntryRow._make(row) for row in rows]
 
     def read_as_of(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, EntryRow]:

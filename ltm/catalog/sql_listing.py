@@ -37,7 +37,7 @@ def list_by_key(
         scope: The parameters ``tenant``, ``table`` and ``now``.
     """
     statements, prefix_end = database.statements, prefix_upper_bound(prefix)
-    parameters = {**scope, "prefix": prefix, "prefix_end": prefix_end}
+    parameters = {**scope, "prefix_end": prefix_end}
     if condition is None:
         statement = statements.select_from if prefix_end is None else statements.select_between
     else:
@@ -49,7 +49,8 @@ def list_by_key(
     found: list[EntryRow] = []
     while len(found) < limit:
         wanted = limit - len(found)
-        page = database.rows(statement, parameters | {"after": after, "limit": wanted})
+        parameters |= {"start": max(prefix, after), "after": after, "limit": wanted}
+        page = database.rows(statement, parameters)
         found += _confirm(page, condition)
         if len(page) < wanted:
             break

@@ -55,6 +55,14 @@ def in_scope(of: Table) -> ColumnElement[bool]:
     return and_(of.c.tenant_id == bindparam("tenant"), of.c.table_name == bindparam("table"))
 
 
+def is_next(column: ColumnElement[str]) -> ColumnElement[bool]:
+    """What is from ``start`` on, but for ``after``, which ``start`` may be.
+
+    One lower bound, not two: SQLite walks an index from either of them, be it the lesser one.
+    """
+    return and_(column >= bindparam("start"), column != bindparam("after"))
+
+
 def is_live() -> ColumnElement[bool]:
     """Entries that exist at ``now``: an entry is gone at its ``expires_at``."""
     return or_(ENTRIES.c.expires_at.is_(None), ENTRIES.c.expires_at > bindparam("now"))

@@ -30,7 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql.dml import Insert
 
-from ltm.sql.clauses import ENTRIES, SNAPSHOTS, TABLES, VERSIONS, in_scope
+from ltm.sql.clauses import ENTRIES, SNAPSHOTS, TABLES, VERSIONS, in_scope, is_next
 from ltm.sql.columns import UTCDateTime
 from ltm.sql.compiling import CompiledOnce
 from ltm.sql.execution import ROW_COLUMNS
@@ -154,8 +154,7 @@ class HistoryStatements:
         def branch(of: Table) -> Select[Any]:
             rows = _seen(of).where(
                 in_scope(of),
-                of.c.key >= bindparam("prefix"),
-                of.c.key > bindparam("after"),
+                is_next(of.c.key),
             )
             return rows.where(of.c.key < bindparam("prefix_end")) if bounded else rows
 

@@ -25,7 +25,7 @@ from sqlalchemy.sql import ColumnElement
 from sqlalchemy.sql.dml import Insert
 
 from ltm.locations import PARTS_END
-from ltm.sql.clauses import DELETIONS, ENTRIES, VERSIONS
+from ltm.sql.clauses import DELETIONS, ENTRIES, VERSIONS, is_next
 from ltm.sql.compiling import CompiledOnce
 from ltm.sql.idiom import LIMIT, Idiom
 
@@ -58,14 +58,13 @@ class PayloadStatements:
 
     @CompiledOnce
     def select_deletions(self) -> Select[Any]:
-        """Up to ``limit`` scheduled payloads from ``prefix`` to ``prefix_end``, after ``after``."""
+        """Up to ``limit`` scheduled payloads from ``start`` to ``prefix_end``, not ``after``."""
         return (
             select(_scheduled)
             .where(
                 DELETIONS.c.tenant_id == bindparam("tenant"),
-                _scheduled >= bindparam("prefix"),
+                is_next(_scheduled),
                 _scheduled < bindparam("prefix_end"),
-                _scheduled > bindparam("after"),
             )
             .order_by(_scheduled)
             .limit(LIMIT)

@@ -41,6 +41,7 @@ from ltm.sql.clauses import (
     has_expired,
     in_scope,
     is_live,
+    is_next,
     newest_snapshot,
 )
 from ltm.sql.columns import UTCDateTime
@@ -138,7 +139,7 @@ class Statements(PlainStatements, PayloadStatements, LeaseStatements):
 
     @CompiledOnce
     def select_from(self) -> Select[Any]:
-        """Up to ``limit`` live entries from ``prefix`` on and after ``after``, in key order."""
+        """Up to ``limit`` live entries from ``start`` on but for ``after``, in key order."""
         return self._by_key(bounded=False).order_by(ENTRIES.c.key).limit(LIMIT)
 
     @CompiledOnce
@@ -161,8 +162,7 @@ class Statements(PlainStatements, PayloadStatements, LeaseStatements):
         # every database and use the unique index.
         statement = select(*ENTRY_COLUMNS).where(
             in_scope(ENTRIES),
-            ENTRIES.c.key >= bindparam("prefix"),
-            ENTRIES.c.key > bindparam("after"),
+            is_next(ENTRIES.c.key),
             is_live(),
         )
         return statement.where(ENTRIES.c.key < bindparam("prefix_end")) if bounded else statement

@@ -1,13 +1,38 @@
-"""A driver pool that counts what is sent to the database."""
+"""Counting what is sent to a database, and what SQLite does about it."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
 from ltm.sql.pools import DriverPool
+
+STEPS = 10
+"""How precisely steps are counted."""
+
+
+@contextmanager
+def counted_steps(connection: sqlite3.Connection) -> Iterator[list[int]]:
+    """Give a list that has, after the block, the steps SQLite's machine took for *connection*."""
+    calls = 0
+    counted: list[int] = []
+
+    def count() -> int:
+        nonlocal calls
+        calls += 1
+        return 0
+
+    connection.set_progress_handler(count, STEPS)
+    try:
+        yield counted
+    finally:
+        connection.set_progress_handler(None, 0)
+    counted.append(calls * STEPS)
 
 
 class CountingCursor:

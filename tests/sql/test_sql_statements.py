@@ -17,7 +17,7 @@ from ltm.clock import utc_now
 from ltm.search.filters import encode_value, parse_filter
 from ltm.sql.execution import Session, Statement
 from ltm.sql.sqlite import SQLitePool
-from tests.sql.counting import CountingPool
+from tests.sql.counting import CountingPool, counted_steps
 
 LARGE = "a large value " * 200
 
@@ -119,18 +119,10 @@ def examine(
     connection = catalog.database.pool.acquire()
     arguments = statement.bind(parameters)
     plan = connection.execute("EXPLAIN QUERY PLAN " + statement.text, arguments).fetchall()
-    steps = 0
-
-    def count() -> int:
-        nonlocal steps
-        steps += 100
-        return 0
-
-    connection.set_progress_handler(count, 100)
-    rows = Session(connection, catalog.database.dialect).rows(statement, parameters)
-    connection.set_progress_handler(None, 0)
+    with counted_steps(connection) as steps:
+        rows = Session(connection, catalog.database.dialect).rows(statement, parameters)
     catalog.database.pool.release(connection)
-    return " | ".join(row[3] for row in plan), len(rows), steps
+    return " | ".join(row[3] for row in plan), len(rows), steps[0]
 
 
 @pytest.mark.parametrize(
@@ -175,7 +167,7 @@ def test_listing_in_key_order_walks_the_unique_index(crowded: SQLiteCatalog) -> 
         "tenant": "",
         "table": "default",
         "now": utc_now(),
-        "prefix": "k500",
+        "start": "k500",
         "prefix_end": "k501",
         "after": "",
         "limit": 100,
