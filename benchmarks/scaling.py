@@ -27,6 +27,7 @@ def _compare(place: Place) -> Iterator[Comparison]:
         return memory
 
     def draw(number: int) -> list[float]:
+        place.warm()
         chance = random.Random(number)
         return [chance.random() for _ in range(scale.singles)]
 
@@ -56,7 +57,7 @@ def _compare(place: Place) -> Iterator[Comparison]:
 SCALING = Topic(
     "scaling",
     "Growth",
-    "Random keys on SQLite, other ones in every round; here ratios are to the small memory. A\n"
-    "million entries in a full run, 50,000 in a quick one.",
+    "Random keys on SQLite in warm files, other ones in every round; here ratios are to the small\n"
+    "memory. A million entries in a full run, 50,000 in a quick one.",
     _compare,
 )
