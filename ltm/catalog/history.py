@@ -10,10 +10,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, TypedDict
 
 from ltm.catalog.base import PAGE_SIZE
 from ltm.catalog.commit import same_terms
+from ltm.catalog.pages import in_pages
 from ltm.entry import EntryRow, Metadata
 from ltm.errors import SnapshotNotFoundError, ValidationError
 
@@ -90,6 +91,9 @@ class RowChange(NamedTuple):
 
 class History(ABC):
     """The snapshots of the logical table that a catalog is bound to."""
+
+    keys_at_once: ClassVar[int] = PAGE_SIZE
+    """So many of the keys that may have changed are asked for at once."""
 
     @abstractmethod
     def create(self, name: str, now: datetime) -> Snapshot:
@@ -213,19 +217,25 @@ class History(ABC):
         first = first._replace(created_at=min(instants))
         after = ""
         while True:
-            keys = self.keys_changed(first, after, PAGE_SIZE, max(instants))
-            earlier = self.read_as_of(since, keys)
-            later = self.read_live(keys, now) if until is None else self.read_as_of(until, keys)
-            for snapshot in (since, until):
-                if snapshot is not None:
-                    self.find(snapshot.id)
-            for key in keys:
-                change = RowChange(earlier.get(key), later.get(key))
-                if not _is_same(change):
-                    yield change
-            if len(keys) < PAGE_SIZE:
+            keys = self.keys_changed(first, after, self.keys_at_once, max(instants))
+            for page in in_pages(keys):
+                yield from self._changes_of(page, since, until, now)
+            if len(keys) < self.keys_at_once:
                 return
             after = keys[-1]
+
+    def _changes_of(
+        self, keys: Sequence[str], since: Snapshot, until: Snapshot | None, now: datetime
+    ) -> Iterator[RowChange]:
+        earlier = self.read_as_of(since, keys)
+        later = self.read_live(keys, now) if until is None else self.read_as_of(until, keys)
+        for snapshot in (since, until):
+            if snapshot is not None:
+                self.find(snapshot.id)
+        for key in keys:
+            change = RowChange(earlier.get(key), later.get(key))
+            if not _is_same(change):
+                yield change
 
     def _all_added(self, until: Snapshot | None, now: datetime) -> Iterator[RowChange]:
         if until is not None:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 class SQLHistory(History):
     """The snapshots of a SQL catalog's table."""
 
+    # Each time, all that have changed are looked at.
+    keys_at_once = 10_000
+
     def __init__(self, catalog: SQLCatalog) -> None:
         self._catalog = catalog
         self._database = catalog.database

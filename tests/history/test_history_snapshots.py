@@ -12,6 +12,7 @@ from place import Place
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.database import Database
 from ltm.catalog.sql import SQLCatalog
+from ltm.catalog.sql_history import SQLHistory
 from ltm.errors import SnapshotNotFoundError
 from ltm.sql.sqlite import SQLitePool
 from ltm.testing.clock import FakeClock
@@ -244,3 +245,18 @@ def test_what_a_clock_that_goes_back_brings_back_is_told(
     memory.create_snapshot("b")
     assert (content(memory, "a"), content(memory, "b")) == ({}, {"k": 1})
     assert [each["op"] for each in memory.diff("a", "b")] == ["added"]
+
+
+@pytest.mark.parametrize("at_once", [1, 7, 30])
+def test_changes_are_told_however_many_keys_are_asked_for_at_once(
+    memory: DuckDBLTMBackend, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(SQLHistory, "keys_at_once", at_once)
+    keys = [f"k{number:02}" for number in range(30)]
+    memory.store_batch([(key, "old") for key in keys[:20]])
+    memory.create_snapshot("s")
+    memory.store_batch([(key, "new") for key in keys[10:]])
+    memory.delete("k00")
+    told = [(each["op"], each["key"]) for each in memory.changes("s")]
+    modified = [("modified", key) for key in keys[10:20]]
+    assert told == [("deleted", "k00"), *modified, *(("added", key) for key in keys[20:])]
