@@ -14,16 +14,8 @@ from typing import Any
 
 from ltm.catalog.accounts import CatalogStatistics, IndexedEntry
 from ltm.catalog.base import Catalog
-from ltm.catalog.commit import (
-    Decision,
-    Outcome,
-    Put,
-    Removal,
-    decide_deletion,
-    decide_put,
-    decide_removal,
-    is_live,
-)
+from ltm.catalog.commit import Outcome, Put, Removal, is_live
+from ltm.catalog.decisions import Decision, decide_deletion, decide_put, decide_removal
 from ltm.catalog.document_queries import Query, keys_between
 from ltm.catalog.documents import (
     TableDocument,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import NamedTuple
 
-from ltm.catalog.commit import Decision, Outcome
+from ltm.catalog.commit import Outcome
+from ltm.catalog.decisions import Decision
 from ltm.catalog.document_queries import Found
 from ltm.catalog.documents import (
     TableDocument,

@@ -8,22 +8,10 @@ from datetime import datetime
 from itertools import starmap
 
 from ltm.catalog.base import Catalog
-from ltm.catalog.commit import (
-    NewWrite,
-    Outcome,
-    PlainWrite,
-    Put,
-    Removal,
-    bound_leases,
-    decide_deletion,
-    decide_put,
-    decide_removal,
-    is_live,
-)
+from ltm.catalog.commit import NewWrite, Outcome, PlainWrite, Put, Removal, is_live
 from ltm.catalog.database import VALUES_PER_STATEMENT, Database, in_chunks
 from ltm.catalog.primitives import LogicalTable, mint_storage_prefix
 from ltm.catalog.sql_plain import write_first, write_plain
-from ltm.catalog.steps import WriteSteps
 from ltm.entry import AnyRow, EntryRow, ValueRow
 from ltm.errors import CatalogUnavailableError
 from ltm.keys import prefix_upper_bound
@@ -214,50 +202,16 @@ class SQLCatalog(Catalog):
         return write_new(self, puts, now)
 
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
+        from ltm.catalog.sql_writes import write
+
         self.table()
-        # Two transactions that lock or insert rows in one order never wait for one another.
-        ordered = sorted(changes, key=lambda change: change.id)
-        leases = bound_leases(ordered)
-
-        def write(session: Session) -> list[Outcome]:
-            snapshot_seq, newest, found = self.read_current(session, [each.id for each in ordered])
-            if leases:
-                from ltm.catalog.sql_leases import end_leases
-
-                end_leases(session, self.database, leases)
-            outcomes: dict[str, Outcome] = {}
-            for chunk in in_chunks(ordered):
-                steps = self._steps(now)
-                for change in chunk:
-                    row = found.get(change.id)
-                    if isinstance(change, Put):
-                        decision = decide_put(
-                            change, row, now, snapshot_seq=snapshot_seq, newest_snapshot=newest
-                        )
-                        steps.add(change.id, decision, change.document)
-                    else:
-                        decision = decide_removal(change, row, now, newest_snapshot=newest)
-                        steps.add(change.id, decision)
-                steps.run(session, end_seq=snapshot_seq)
-                outcomes |= zip((change.id for change in chunk), steps.outcomes, strict=True)
-            return [outcomes[change.id] for change in changes]
-
-        return self.database.write(write, self.gate)
+        return write(self, changes, now)
 
     def remove_expired(self, limit: int, now: datetime) -> list[Outcome]:
+        from ltm.catalog.sql_writes import remove_expired
+
         self.table()
-
-        def remove(session: Session) -> list[Outcome]:
-            snapshot_seq, newest, _ = self.read_current(session, [])
-            bound = self._scope(now) | {"limit": limit}
-            steps = self._steps(now)
-            for row in session.rows(self.database.statements.select_expired, bound):
-                expired = EntryRow._make(row)
-                steps.add(expired.id, decide_deletion(expired, newest_snapshot=newest))
-            steps.run(session, end_seq=snapshot_seq)
-            return steps.outcomes
-
-        return self.database.write(remove, self.gate)
+        return remove_expired(self, limit, now)
 
     def probe(self, now: datetime) -> None:
         from ltm.catalog.sql_upkeep import probe
@@ -272,14 +226,9 @@ class SQLCatalog(Catalog):
         return read_indexed(self.database, rows)
 
     def index_again(self, entries: Sequence[tuple[EntryRow, Document | None]]) -> None:
-        from ltm.catalog.sql_indexes import write_indexed
+        from ltm.catalog.sql_writes import index_again
 
-        def index(session: Session) -> None:
-            _, _, found = self.read_current(session, sorted(row.id for row, _ in entries))
-            for chunk in in_chunks(entries):
-                write_indexed(session, self._steps(self.clock()), chunk, found)
-
-        self.database.write(index, self.gate)
+        index_again(self, entries)
 
     def check_search_index(self, *, repair: bool) -> str | None:
         from ltm.catalog.sql_indexes import check_search_index
@@ -387,11 +336,6 @@ class SQLCatalog(Catalog):
             snapshot_seq, newest_snapshot = rows[0][:2]
             found |= {row[2]: EntryRow._make(row[2:]) for row in rows if row[2] is not None}
         return snapshot_seq, newest_snapshot, found
-
-    def _steps(self, now: datetime) -> WriteSteps:
-        return WriteSteps(
-            self.database.statements, tenant=self.tenant, table=self.table_name, now=now
-        )
 
 
 def _prefix_of(tenant: str, prefix: str) -> str:

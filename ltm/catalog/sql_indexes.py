@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ltm.catalog.accounts import IndexedEntry
-from ltm.catalog.commit import Decision, Outcome
 from ltm.catalog.database import Database, in_chunks
-from ltm.catalog.steps import WriteSteps
 from ltm.entry import EntryRow
 from ltm.search.analysis import Document
 from ltm.sql.execution import Session
@@ -24,20 +22,6 @@ def read_indexed(database: Database, rows: Sequence[EntryRow]) -> dict[str, Inde
         for entry_id, path, code in database.rows(database.statements.select_metadata, ids):
             metadata[entry_id].add((path, code))
     return {row.id: IndexedEntry(words.get(row.id), frozenset(metadata[row.id])) for row in rows}
-
-
-def write_indexed(
-    session: Session,
-    steps: WriteSteps,
-    entries: Sequence[tuple[EntryRow, Document | None]],
-    current: dict[str, EntryRow],
-) -> None:
-    """Write the rows of *entries* that are as they were, and their index rows, once more."""
-    for row, document in entries:
-        if current.get(row.id) == row:
-            again = Decision(Outcome(row.key), row, replaces=True, metadata_changed=True)
-            steps.add(row.id, again, document)
-    steps.run(session, end_seq=0)
 
 
 def check_search_index(database: Database, *, repair: bool) -> str | None:

@@ -1,15 +1,13 @@
-"""Carrying decisions out in SQL: as few statements as there are kinds of them."""
+"""Writing the words and metadata rows of entries in SQL: as few statements as can be."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from ltm.catalog.commit import Decision, Outcome
-from ltm.entry import EntryRow, Metadata
+from ltm.entry import Metadata
 from ltm.search.analysis import Document
-from ltm.sql.dialects import ContentionError
-from ltm.sql.execution import ROW_COLUMNS, Session, Statement
+from ltm.sql.execution import Session, Statement
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,11 +18,6 @@ if TYPE_CHECKING:
 
 Columns: TypeAlias = "dict[str, Sequence[Any]]"
 """Values of rows, by the name of their column."""
-
-
-def columns_of_rows(rows: Sequence[EntryRow], scope: dict[str, str]) -> Columns:
-    """Return the columns of *rows*, of which there is one at least."""
-    return scoped(dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True)), scope, len(rows))
 
 
 def scoped(columns: Mapping[str, Sequence[Any]], scope: Mapping[str, Any], count: int) -> Columns:
@@ -128,61 +121,3 @@ class IndexSteps:
         count = len(columns["entry_id"])
         if count:
             session.send_columns(statement, scoped(columns, self._scope, count))
-
-
-class WriteSteps:
-    """Collects what is to be done to the rows of one table within one transaction."""
-
-    def __init__(self, statements: Statements, *, tenant: str, table: str, now: datetime) -> None:
-        self._statements = statements
-        self._scope = {"tenant_id": tenant, "table_name": table}
-        self._now = now
-        self.outcomes: list[Outcome] = []
-        """In the order of the decisions."""
-        self._versions: list[str] = []
-        self._deletions: list[dict[str, Any]] = []
-        self._removed: list[str] = []
-        self._new: list[EntryRow] = []
-        self._changed: list[EntryRow] = []
-        self._indexes = IndexSteps(self._scope)
-
-    def add(self, entry_id: str, decision: Decision, document: Document | None = None) -> None:
-        """Take in a *decision* on the row *entry_id*, with the words to be found by."""
-        outcome, row = decision.outcome, decision.row
-        self.outcomes.append(outcome)
-        if decision.keep_version and decision.replaces:
-            self._versions.append(entry_id)
-        if outcome.freed is not None:
-            deletion = {"storage_uri": outcome.freed, "scheduled_at": self._now}
-            self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
-        if row is not None:
-            (self._changed if decision.replaces else self._new).append(row)
-            self._indexes.add(
-                *(row.id, document, row.metadata, row.updated_at),
-                replaces=decision.replaces,
-                metadata_changed=decision.metadata_changed,
-            )
-        elif decision.replaces:
-            self._removed.append(entry_id)
-
-    def run(self, session: Session, *, end_seq: int) -> None:
-        """Run the statements; *end_seq* is the table's ``snapshot_seq`` at this commit.
-
-        Raises:
-            ContentionError: Another transaction has written one of the new entries first.
-        """
-        statements, bind_list = self._statements, session.dialect.bind_list
-        if self._versions:
-            kept = {"ids": bind_list(self._versions), "end_seq": end_seq}
-            session.run(statements.keep_versions, kept)
-        session.write_rows(statements.schedule_deletion, self._deletions)
-        if self._removed:
-            session.run(statements.delete_entries, {"ids": bind_list(self._removed)})
-        if self._new:
-            columns = columns_of_rows(self._new, self._scope)
-            if session.write_columns(statements.insert_entry, columns) != len(self._new):
-                raise ContentionError("an entry that was not there has been written meanwhile")
-        if self._changed:
-            columns = columns_of_rows(self._changed, self._scope)
-            session.write_columns(statements.upsert_entry, columns)
-        self._indexes.run(session, statements)
