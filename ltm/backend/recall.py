@@ -94,7 +94,7 @@ class Recall:
         except CatalogUnavailableError:
             raise
         except BaseException:
-            # The row may be another by now.
+            # An interrupt, too, tells nothing of the row: it may be another by now.
             self.forget(keys)
             raise
         finally:

@@ -161,7 +161,7 @@ class EntryWriter:
                 )
             return self._write([entry], {entry.key: found} if found else {}, condition)[0]
         except BaseException:
-            # Before the commit perhaps: for whoever made the call it was tried all the same.
+            # An interrupt, too: before the commit perhaps, but for the caller it was tried.
             self._attempted([entry.key])
             raise
 

@@ -14,7 +14,6 @@ from ltm.catalog.primitives import LogicalTable, mint_storage_prefix
 from ltm.catalog.sql_plain import write_first, write_plain
 from ltm.entry import AnyRow, EntryRow, ValueRow
 from ltm.errors import CatalogUnavailableError
-from ltm.keys import prefix_upper_bound
 from ltm.sql.dialects import Gate
 from ltm.sql.execution import Session, Statement
 from ltm.typed import TYPE_CHECKING, AbstractContextManager, Any
@@ -131,7 +130,7 @@ class SQLCatalog(Catalog):
     def read_values(self, keys: Sequence[str], now: datetime) -> dict[str, ValueRow]:
         database, statement = self.database, self.database.statements.select_values
         found: dict[str, ValueRow] = {}
-        bound = self._scope(now)
+        bound = self.scope_at(now)
         for chunk in in_chunks(keys, VALUES_PER_STATEMENT):
             if database.dialect.finds_by_key:
                 bound["keys"] = database.dialect.bind_list(chunk)
@@ -146,40 +145,40 @@ class SQLCatalog(Catalog):
     ) -> list[EntryRow]:
         from ltm.catalog.sql_listing import list_by_key
 
-        return list_by_key(self.database, prefix, after, limit, condition, self._scope(now))
+        return list_by_key(self.database, prefix, after, limit, condition, self.scope_at(now))
 
     def rows_newest(self, limit: int, condition: Filter | None, now: datetime) -> list[EntryRow]:
         from ltm.catalog.sql_listing import list_newest
 
-        return list_newest(self.database, limit, condition, self._scope(now))
+        return list_newest(self.database, limit, condition, self.scope_at(now))
 
     def values_newest(
         self, limit: int, condition: Filter | None, now: datetime
     ) -> Sequence[AnyRow]:
         from ltm.catalog.sql_listing import list_newest_values
 
-        return list_newest_values(self.database, limit, condition, self._scope(now))
+        return list_newest_values(self.database, limit, condition, self.scope_at(now))
 
     def rows_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> list[tuple[EntryRow, float]]:
         from ltm.catalog.sql_search import find_rows
 
-        return find_rows(self.database, question, limit, condition, self._scope(now))
+        return find_rows(self.database, question, limit, condition, self.scope_at(now))
 
     def values_found(
         self, question: Question, limit: int, condition: Filter | None, now: datetime
     ) -> Sequence[tuple[AnyRow, float]]:
         from ltm.catalog.sql_search import find_values
 
-        return find_values(self.database, question, limit, condition, self._scope(now))
+        return find_values(self.database, question, limit, condition, self.scope_at(now))
 
     def count_expired(self, now: datetime) -> int:
-        ((count,),) = self.database.rows(self.database.statements.count_expired, self._scope(now))
+        ((count,),) = self.database.rows(self.database.statements.count_expired, self.scope_at(now))
         return int(count)
 
     def statistics(self, now: datetime) -> CatalogStatistics:
-        (row,) = self.database.rows(self.database.statements.select_statistics, self._scope(now))
+        (row,) = self.database.rows(self.database.statements.select_statistics, self.scope_at(now))
         entries, inlined, total_bytes, inlined_bytes, expired = map(int, row)
         from ltm.catalog.accounts import CatalogStatistics
 
@@ -261,9 +260,9 @@ class SQLCatalog(Catalog):
         move_payloads(self, moves, now)
 
     def scheduled_deletions(self, after: str, limit: int) -> list[str]:
-        prefix = self.table().storage_prefix + "/"
-        start, prefix_end = max(prefix, after), prefix_upper_bound(prefix)
-        bounds = {"start": start, "prefix_end": prefix_end, "after": after}
+        from ltm.catalog.sql_listing import page_bounds
+
+        bounds = page_bounds(self.table().storage_prefix + "/", after)
         rows = self.database.rows(
             self.database.statements.select_deletions,
             bounds | {"tenant": self.tenant, "limit": limit},
@@ -280,7 +279,8 @@ class SQLCatalog(Catalog):
         }
         return SQLCatalog(database, owns_database=False, **binding | changed)
 
-    def _scope(self, now: datetime) -> dict[str, Any]:
+    def scope_at(self, now: datetime) -> dict[str, Any]:
+        """Return the parameters ``tenant``, ``table`` and ``now`` of many statements."""
         return {"tenant": self.tenant, "table": self.table_name, "now": now}
 
     def _payloads_among(self, uris: Sequence[str], statement: Statement) -> set[str]:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ltm.catalog.database import IDS_PER_STATEMENT, in_chunks
 from ltm.catalog.history import History, Snapshot
+from ltm.catalog.sql_listing import page_bounds
 from ltm.entry import EntryRow
-from ltm.keys import prefix_upper_bound
 from ltm.sql.dialects import Gate
 from ltm.sql.execution import Session
 
@@ -84,12 +84,11 @@ class SQLHistory(History):
     def rows_as_of(
         self, snapshot: Snapshot, prefix: str, after: str, limit: int, *, superseded: bool = False
     ) -> list[EntryRow]:
-        prefix_end = prefix_upper_bound(prefix)
+        bounds = page_bounds(prefix, after)
         name = "select_superseded" if superseded else "select_as_of"
-        statement = getattr(self._statements, name if prefix_end is None else f"{name}_between")
-        bounds = {"start": max(prefix, after), "prefix_end": prefix_end, "after": after}
-        bound = self._at(snapshot) | bounds | {"limit": limit}
-        rows = self._database.rows(statement, bound)
+        bounded = bounds["prefix_end"] is not None
+        statement = getattr(self._statements, f"{name}_between" if bounded else name)
+        rows = self._database.rows(statement, self._at(snapshot) | bounds | {"limit": limit})
         return [EntryRow._make(row) for row in rows]
 
     def read_as_of(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, EntryRow]:

@@ -18,6 +18,12 @@ _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _ABOVE_ALL_IDS = "g"
 
 
+def page_bounds(prefix: str, after: str) -> dict[str, str | None]:
+    """Return the parameters of what begins with *prefix* above *after*; see ``is_next``."""
+    end = prefix_upper_bound(prefix)
+    return {"start": max(prefix, after), "prefix_end": end, "after": after}
+
+
 def list_by_key(
     database: Database,
     prefix: str,
@@ -36,25 +42,24 @@ def list_by_key(
         condition: What the metadata must fulfil, or None.
         scope: The parameters ``tenant``, ``table`` and ``now``.
     """
-    statements, prefix_end = database.statements, prefix_upper_bound(prefix)
-    parameters = {**scope, "prefix_end": prefix_end}
+    statements, parameters = database.statements, {**scope, **page_bounds(prefix, after)}
+    bounded = parameters["prefix_end"] is not None
     if condition is None:
-        statement = statements.select_from if prefix_end is None else statements.select_between
+        statement = statements.select_between if bounded else statements.select_from
     else:
         from ltm.catalog.conditions import compile_filter
 
         compiled = compile_filter(condition, database.idiom)
         parameters |= compiled.parameters
-        statement = statements.select_by_key(compiled.condition, bounded=prefix_end is not None)
+        statement = statements.select_by_key(compiled.condition, bounded=bounded)
     found: list[EntryRow] = []
     while len(found) < limit:
         wanted = limit - len(found)
-        parameters |= {"start": max(prefix, after), "after": after, "limit": wanted}
-        page = database.rows(statement, parameters)
+        page = database.rows(statement, parameters | {"limit": wanted})
         found += _confirm(page, condition)
         if len(page) < wanted:
             break
-        after = page[-1][1]
+        parameters |= page_bounds(prefix, page[-1][1])
     return found
 
 

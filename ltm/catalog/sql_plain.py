@@ -1,7 +1,7 @@
 """Plain writes in SQL: of a value over nothing, of an inlined one over what nobody else needs.
 
 Most writes are of this kind, and one statement does them, or sees that it must not. What it asks
-for is in ``ltm.sql.clauses.is_plain``; the rules are those of :mod:`ltm.catalog.commit`.
+for is in ``ltm.sql.clauses.is_plain``; the rules are those of :mod:`ltm.catalog.decisions`.
 """
 
 from __future__ import annotations

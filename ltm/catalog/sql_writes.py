@@ -29,7 +29,7 @@ def write(catalog: SQLCatalog, changes: Sequence[Put | Removal], now: datetime) 
     ordered = sorted(changes, key=lambda change: change.id)
     leases = bound_leases(ordered)
 
-    def write(session: Session) -> list[Outcome]:
+    def carry_out(session: Session) -> list[Outcome]:
         snapshot_seq, newest, found = catalog.read_current(session, [each.id for each in ordered])
         if leases:
             from ltm.catalog.sql_leases import end_leases
@@ -52,13 +52,13 @@ def write(catalog: SQLCatalog, changes: Sequence[Put | Removal], now: datetime) 
             outcomes |= zip((change.id for change in chunk), steps.outcomes, strict=True)
         return [outcomes[change.id] for change in changes]
 
-    return catalog.database.write(write, catalog.gate)
+    return catalog.database.write(carry_out, catalog.gate)
 
 
 def remove_expired(catalog: SQLCatalog, limit: int, now: datetime) -> list[Outcome]:
     """Delete entries that have expired; see ``CatalogPrimitives.remove_expired``."""
     select_expired = catalog.database.statements.select_expired
-    bound = {"tenant": catalog.tenant, "table": catalog.table_name, "now": now, "limit": limit}
+    bound = catalog.scope_at(now) | {"limit": limit}
 
     def remove(session: Session) -> list[Outcome]:
         snapshot_seq, newest, _ = catalog.read_current(session, [])
@@ -88,7 +88,7 @@ def index_again(catalog: SQLCatalog, entries: Sequence[tuple[EntryRow, Document 
     catalog.database.write(index, catalog.gate)
 
 
-def columns_of_rows(rows: Sequence[EntryRow], scope: dict[str, str]) -> Columns:
+def _columns_of(rows: Sequence[EntryRow], scope: dict[str, str]) -> Columns:
     """Return the columns of *rows*, of which there is one at least."""
     return scoped(dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True)), scope, len(rows))
 
@@ -142,10 +142,10 @@ class WriteSteps:
         if self._removed:
             session.run(statements.delete_entries, {"ids": bind_list(self._removed)})
         if self._new:
-            columns = columns_of_rows(self._new, self._scope)
+            columns = _columns_of(self._new, self._scope)
             if session.write_columns(statements.insert_entry, columns) != len(self._new):
                 raise ContentionError("an entry that was not there has been written meanwhile")
         if self._changed:
-            columns = columns_of_rows(self._changed, self._scope)
+            columns = _columns_of(self._changed, self._scope)
             session.write_columns(statements.upsert_entry, columns)
         self._indexes.run(session, statements)

@@ -205,7 +205,7 @@ class FsspecPayloadStore(PayloadStore):
         """Create the object; where the name is taken, return the exception that said so."""
         try:
             self._ask(connection, deadline, "pipe_file", location, content, mode="create")
-        except Exception as error:
+        except Exception as error:  # each driver says in its own way that the name is taken
             if not is_name_taken(error):
                 raise
             return error

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ltm.duckdb_memory import quote
@@ -98,13 +97,11 @@ class DuckDBParquetFile:
                 except duckdb.OutOfMemoryException:
                     if attempt == ATTEMPTS - 1:
                         raise
-        self.close()
 
     def close(self) -> None:
-        """Forget the lines, and with them the file if it is not complete; idempotent."""
+        """Forget the lines, and with them the file if it is not complete."""
         self._sink.close()
-        with suppress(FileNotFoundError):
-            os.unlink(self._lines)
+        os.unlink(self._lines)
 
 
 def _line(row: DatasetRow) -> str:
