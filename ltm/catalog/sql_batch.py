@@ -1,7 +1,8 @@
 """Batches of new entries in SQL, written without a look at what is there.
 
-An INSERT that leaves alone what it meets tells by its count that there was nothing. So of entries
-that most probably have no old rows not all are asked for, and none is locked or decided upon.
+An INSERT fails where it meets a row. So of entries that most probably have no old rows not all are
+asked for, and none is locked or decided upon; and it costs less than one that would leave alone
+what it meets.
 """
 
 from __future__ import annotations
@@ -34,23 +35,18 @@ def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWri
 
     def write(session: Session) -> None:
         begin_seq = catalog.read_current(session, [])[0]
-        insert, size = database.statements.insert_entry, database.dialect.rows_per_insert
-        with session.pipeline():
-            sent = [
-                session.send_columns(insert, _columns_of(chunk, now, begin_seq, catalog.scope))
-                for chunk in in_chunks(ordered, size)
-            ]
-        if sum(cursor.rowcount for cursor in sent) != len(ordered):
-            raise StaleEntryError(ordered[0].key, None, "no row for any entry of the batch")
-        with session.pipeline():
-            for chunk in in_chunks(ordered, size):
-                steps = IndexSteps(catalog.scope)
-                for put in chunk:
-                    if put.document is not None:
-                        steps.add_words(put.id, put.document)
-                    if put.metadata:
-                        steps.add_metadata(put.id, put.metadata, put.updated_at or now)
-                steps.run_first(session, database.statements)
+        insert, size = database.statements.insert_first_entry, database.dialect.rows_per_insert
+        try:
+            with session.pipeline():
+                for chunk in in_chunks(ordered, size):
+                    columns = _columns_of(chunk, now, begin_seq, catalog.scope)
+                    session.send_columns(insert, columns)
+                    _index(catalog, chunk, now).run_first(session, database.statements)
+        except Exception as error:
+            if not database.dialect.is_duplicate(error):
+                raise
+            expected = "no row for any entry of the batch"
+            raise StaleEntryError(ordered[0].key, None, expected) from error
 
     try:
         database.write(write, catalog.gate)
@@ -58,6 +54,17 @@ def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWri
         # One was there and not asked for, has expired, or was written meanwhile.
         return None, catalog.read_many([put.key for put in puts], now)
     return [Outcome(put.key, stored=True, created=True) for put in puts], {}
+
+
+def _index(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> IndexSteps:
+    """Return what indexes the entries that *puts* make."""
+    steps = IndexSteps(catalog.scope)
+    for put in puts:
+        if put.document is not None:
+            steps.add_words(put.id, put.document)
+        if put.metadata:
+            steps.add_metadata(put.id, put.metadata, put.updated_at or now)
+    return steps
 
 
 def _columns_of(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ltm.catalog.sql import SQLCatalog
 
 
-EXPECTED = 8
+EXPECTED = 3
 """After so many new keys in a row the next one is expected to be new, too."""
 
 

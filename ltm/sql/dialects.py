@@ -27,6 +27,7 @@ _BEGIN_WRITE = (
 )
 
 _CONTENTION = ("40001", "40P01")  # serialization_failure, deadlock_detected
+_DUPLICATES = (1555, 2067)  # SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
 
 
 class ContentionError(CatalogUnavailableError):
@@ -131,6 +132,10 @@ class SQLDialect(ABC):
         """Return whether a driver's *error* says that a table isn't there."""
 
     @abstractmethod
+    def is_duplicate(self, error: Exception) -> bool:
+        """Return whether a driver's *error* says that a row with such a key is there already."""
+
+    @abstractmethod
     def translate(self, error: Exception, where: str) -> LTMError:
         """Return what a driver's *error* means to a caller; *where* names the catalog."""
 
@@ -168,9 +173,8 @@ class SQLiteDialect(SQLDialect):
         connection.execute(text)
 
     def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
-        cursor = connection.cursor()
         # A row is made when the driver takes it: no more than one is there at a time.
-        return cursor.executemany(text, zip(*columns, strict=True))
+        return connection.executemany(text, zip(*columns, strict=True))
 
     def bind_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values)
@@ -193,6 +197,9 @@ class SQLiteDialect(SQLDialect):
 
     def is_missing_table(self, error: Exception) -> bool:
         return "no such table" in str(error)
+
+    def is_duplicate(self, error: Exception) -> bool:
+        return getattr(error, "sqlite_errorcode", None) in _DUPLICATES
 
     def translate(self, error: Exception, where: str) -> LTMError:
         if "Could not decode to UTF-8" in str(error):
@@ -231,8 +238,7 @@ class PostgreSQLDialect(SQLDialect):
         connection.execute(text, prepare=False)
 
     def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
-        # A cursor of its own, that is told how many there were when that is known.
-        return connection.cursor().execute(text, [*map(write_array, columns)])
+        return connection.execute(text, [*map(write_array, columns)])
 
     def pipeline(self, connection: Any) -> AbstractContextManager[object]:
         from psycopg import Pipeline
@@ -264,6 +270,9 @@ class PostgreSQLDialect(SQLDialect):
 
     def is_missing_table(self, error: Exception) -> bool:
         return getattr(error, "sqlstate", None) == "42P01"
+
+    def is_duplicate(self, error: Exception) -> bool:
+        return getattr(error, "sqlstate", None) == "23505"
 
     def translate(self, error: Exception, where: str) -> LTMError:
         from psycopg import InterfaceError, OperationalError

@@ -191,7 +191,7 @@ class Session:
         return int(self.send_columns(statement, columns).rowcount)
 
     def send_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> Any:
-        """Do the same and return the cursor; within :meth:`pipeline` it gets to know how many."""
+        """Do the same and return the cursor; within :meth:`pipeline` it does not know how many."""
         bound = statement.bind_columns(columns)
         return self.dialect.write_rows(self.connection, statement.text, bound)
 

@@ -136,7 +136,7 @@ def connector(
     def connect(*, autocommit: bool = False) -> BoundedConnection:
         try:
             connection = BoundedConnection.connect(
-                autocommit=autocommit, prepare_threshold=5 if prepares else None, **arguments
+                autocommit=autocommit, prepare_threshold=1 if prepares else None, **arguments
             )
         except psycopg.Error as error:
             # What the driver has to say, said here without the password.

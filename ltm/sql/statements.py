@@ -285,6 +285,11 @@ class Statements(PlainStatements, PayloadStatements, LeaseStatements):
         return self.idiom.insert_new(ENTRIES, [column.name for column in ENTRIES.c])
 
     @CompiledOnce
+    def insert_first_entry(self) -> Insert:
+        """Write an entry that is new; an error where its id is there."""
+        return self.idiom.insert(ENTRIES, [column.name for column in ENTRIES.c])
+
+    @CompiledOnce
     def upsert_entry(self) -> Insert:
         """Write an entry that is there; every column but its identity is replaced."""
         columns = [column.name for column in ENTRIES.c]
