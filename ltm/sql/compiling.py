@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from sqlalchemy import ARRAY
+from sqlalchemy import ARRAY, Dialect, String
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.selectable import SelectBase
+from sqlalchemy.types import TypeEngine
 
-from ltm.sql.conversions import CONVERSIONS
+from ltm.sql.conversions import CONVERSIONS, list_texts, write_array
 from ltm.sql.execution import SCHEMA_MARK, Statement
 from ltm.sql.idiom import Idiom
 from ltm.sql.prepared import put_in_schema
@@ -87,16 +88,20 @@ def write_text(expression: ClauseElement, idiom: Idiom) -> Text:
     columns = expression.selected_columns if isinstance(expression, SelectBase) else ()
     return (
         _operation(compiled),
-        str(compiled),
+        # Of texts the driver writes arrays in their binary form several times as fast.
+        str(compiled).replace("%s::TEXT[]", "%b::TEXT[]"),
         tuple(names or ()),
-        # The driver binds lists as they are.
-        _named(
-            None if isinstance(kind, ARRAY) else kind.dialect_impl(dialect).bind_processor(dialect)
-            for kind in kinds
-        ),
+        _named(_bind_processor(kind, dialect) for kind in kinds),
         _named(each.type.dialect_impl(dialect).result_processor(dialect, None) for each in columns),
         {name: value for name, value in compiled.params.items() if value is not None},
     )
+
+
+def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    """Return what converts values of the type *kind* for the driver, if they need it."""
+    if isinstance(kind, ARRAY):
+        return list_texts if isinstance(kind.item_type, String) else write_array
+    return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _named(processors: Any) -> dict[int, str]:

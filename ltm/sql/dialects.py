@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 
 from ltm.errors import CatalogUnavailableError, IntegrityError, LTMError, ValidationError
-from ltm.sql.conversions import write_array
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from typing import Any, ClassVar
 
     from sqlalchemy import Connection
+
+    from ltm.sql.execution import Statement
 
 # READ COMMITTED: a statement after a lock sees what was committed while it waited. And a commit is
 # on disk before it is answered, as the payloads that it frees are deleted next.
@@ -89,11 +90,12 @@ class SQLDialect(ABC):
         """Run transaction control on a driver's *connection*."""
 
     @abstractmethod
-    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
-        """Run the INSERT *text* on a driver's *connection* and return its cursor.
+    def write_rows(
+        self, connection: Any, statement: Statement, columns: Mapping[str, Sequence[Any]]
+    ) -> Any:
+        """Run an INSERT on a driver's *connection* and return its cursor.
 
-        The values of the rows are in *columns*, which are in the order of the statement's
-        parameters.
+        The values of the rows are in *columns*, by the names of the statement's parameters.
         """
 
     def pipeline(self, connection: Any) -> AbstractContextManager[object]:  # noqa: ARG002 -- a file takes each at once
@@ -172,9 +174,12 @@ class SQLiteDialect(SQLDialect):
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text)
 
-    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
+    def write_rows(
+        self, connection: Any, statement: Statement, columns: Mapping[str, Sequence[Any]]
+    ) -> Any:
+        bound = statement.bind_columns(columns)
         # A row is made when the driver takes it: no more than one is there at a time.
-        return connection.executemany(text, zip(*columns, strict=True))
+        return connection.executemany(statement.text, zip(*bound, strict=True))
 
     def bind_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values)
@@ -237,8 +242,10 @@ class PostgreSQLDialect(SQLDialect):
     def command(self, connection: Any, text: str) -> None:
         connection.execute(text, prepare=False)
 
-    def write_rows(self, connection: Any, text: str, columns: Sequence[Sequence[Any]]) -> Any:
-        return connection.execute(text, [*map(write_array, columns)])
+    def write_rows(
+        self, connection: Any, statement: Statement, columns: Mapping[str, Sequence[Any]]
+    ) -> Any:
+        return connection.execute(statement.text, statement.bind(columns))
 
     def pipeline(self, connection: Any) -> AbstractContextManager[object]:
         from psycopg import Pipeline
@@ -249,8 +256,8 @@ class PostgreSQLDialect(SQLDialect):
         )
         return block
 
-    def bind_list(self, values: Sequence[Any]) -> str:
-        return write_array(values)
+    def bind_list(self, values: Sequence[Any]) -> Sequence[Any]:
+        return values
 
     def read_list(self, listed: list[int] | None) -> list[int]:
         return [] if listed is None else listed

@@ -192,8 +192,7 @@ class Session:
 
     def send_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> Any:
         """Do the same and return the cursor; within :meth:`pipeline` it does not know how many."""
-        bound = statement.bind_columns(columns)
-        return self.dialect.write_rows(self.connection, statement.text, bound)
+        return self.dialect.write_rows(self.connection, statement, columns)
 
     def pipeline(self) -> AbstractContextManager[object]:
         """Return a block within which the database works on what is sent while more is made."""
