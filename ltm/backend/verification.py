@@ -73,8 +73,7 @@ class Verification:
             if not self._check_value(entry) or present.get(entry.row.key) != entry.row:
                 continue
             if not self._is_indexed(entry, indexed[entry.row.id]):
-                document = self._parts.writer.analyze(entry.row.key, entry.value)
-                again.append((entry.row, document))
+                again.append((entry.row, self._document_of(entry)))
         if again and self._repair:
             self._parts.catalog.index_again(again)
 
@@ -88,7 +87,7 @@ class Verification:
     def _is_indexed(self, entry: ReadEntry, indexed: IndexedEntry) -> bool:
         """Report what the indexes hold wrong of *entry*."""
         row = entry.row
-        document = self._parts.writer.analyze(row.key, entry.value)
+        document = self._document_of(entry)
         has_words = document is None or document == indexed.document
         if not has_words:
             detail = f"entry {row.key!r} is not indexed by its words"
@@ -98,6 +97,10 @@ class Verification:
             detail = f"entry {row.key!r} is not indexed by its metadata"
             self._report("metadata", row.key, detail, repaired=self._repair)
         return has_words and has_metadata
+
+    def _document_of(self, entry: ReadEntry) -> Document | None:
+        source = self._parts.writer.source_of(entry.row.key, entry.value)
+        return source and source.analyze()
 
     def _report(self, kind: str, key: str | None, detail: str, *, repaired: bool = False) -> None:
         self.problems.append(Problem(kind=kind, key=key, detail=detail, repaired=repaired))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ltm.catalog.leases import Lease
-    from ltm.search.analysis import Document
+    from ltm.search.analysis import Document, Source
 
 
 class StaleEntryError(ConflictError):
@@ -31,8 +31,8 @@ class Put(NamedTuple):
     metadata: Metadata
     storage_uri: str | None = None
     inlined_text: str | None = None
-    document: Document | None = None
-    """Its analysed words, None where it is not to be found by search."""
+    source: Source | None = None
+    """What it is to be found by, None where search is not to find it."""
     expires_at: datetime | None = None
     if_match: str | None = None
     """The content hash that the live entry must have."""
@@ -90,6 +90,12 @@ NewWrite: TypeAlias = "tuple[list[Outcome] | None, dict[str, EntryRow]]"
 
 No outcomes if nothing was written; then the live rows that there were, by key.
 """
+
+
+def documents_of(changes: Sequence[Put | Removal]) -> dict[str, Document]:
+    """Return the words of those *changes* that write any, by id."""
+    puts = (each for each in changes if isinstance(each, Put))
+    return {put.id: put.source.analyze() for put in puts if put.source is not None}
 
 
 def bound_leases(changes: Sequence[Put | Removal]) -> list[Lease]:

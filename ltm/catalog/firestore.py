@@ -14,7 +14,7 @@ from typing import Any
 
 from ltm.catalog.accounts import CatalogStatistics, IndexedEntry
 from ltm.catalog.base import Catalog
-from ltm.catalog.commit import Outcome, Put, Removal, is_live
+from ltm.catalog.commit import Outcome, Put, Removal, documents_of, is_live
 from ltm.catalog.decisions import Decision, decide_deletion, decide_put, decide_removal
 from ltm.catalog.document_queries import Query, keys_between
 from ltm.catalog.documents import (
@@ -233,6 +233,7 @@ class FirestoreCatalog(Catalog):
 
     def write(self, changes: Sequence[Put | Removal], now: datetime) -> list[Outcome]:
         self.table()
+        documents = documents_of(changes)
 
         def write(session: Session) -> list[Outcome]:
             steps = self.steps(session, now)
@@ -247,10 +248,8 @@ class FirestoreCatalog(Catalog):
                     decision = decide_put(
                         change, row, now, snapshot_seq=seq, newest_snapshot=newest
                     )
-                    same = decision.outcome.deduplicated
-                    outcome = steps.run(
-                        change.id, decision, found, change.document, words_changed=not same
-                    )
+                    words, same = documents.get(change.id), decision.outcome.deduplicated
+                    outcome = steps.run(change.id, decision, found, words, words_changed=not same)
                 else:
                     decision = decide_removal(change, row, now, newest_snapshot=newest)
                     outcome = steps.run(change.id, decision, found)

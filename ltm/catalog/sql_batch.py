@@ -33,15 +33,20 @@ def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWri
             found |= catalog.rows_of(chunk, now)
         return None, {row.key: row for row in found.values()}
 
+    chunks = [*in_chunks(ordered, database.dialect.rows_per_insert)]
+    # A file is locked no longer than need be; a server is at work while the rest is made.
+    made = None if database.dialect.works_aside else [_index(catalog, each, now) for each in chunks]
+
     def write(session: Session) -> None:
         begin_seq = catalog.read_current(session, [])[0]
-        insert, size = database.statements.insert_first_entry, database.dialect.rows_per_insert
+        insert = database.statements.insert_first_entry
+        indexes = made or (_index(catalog, each, now) for each in chunks)
         try:
             with session.pipeline():
-                for chunk in in_chunks(ordered, size):
+                for chunk, index in zip(chunks, indexes, strict=True):
                     columns = _columns_of(chunk, now, begin_seq, catalog.scope)
                     session.send_columns(insert, columns)
-                    _index(catalog, chunk, now).run_first(session, database.statements)
+                    index.run_first(session, database.statements)
         except Exception as error:
             if not database.dialect.is_duplicate(error):
                 raise
@@ -60,8 +65,8 @@ def _index(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> IndexStep
     """Return what indexes the entries that *puts* make."""
     steps = IndexSteps(catalog.scope)
     for put in puts:
-        if put.document is not None:
-            steps.add_words(put.id, put.document)
+        if put.source is not None:
+            steps.add_words(put.id, put.source.analyze())
         if put.metadata:
             steps.add_metadata(put.id, put.metadata, put.updated_at or now)
     return steps

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from ltm.catalog.commit import Outcome, Put, Removal, bound_leases
+from ltm.catalog.commit import Outcome, Put, Removal, bound_leases, documents_of
 from ltm.catalog.database import in_chunks
 from ltm.catalog.decisions import Decision, decide_deletion, decide_put, decide_removal
 from ltm.catalog.steps import Columns, IndexSteps, scoped
@@ -27,7 +27,7 @@ def write(catalog: SQLCatalog, changes: Sequence[Put | Removal], now: datetime) 
     """Carry out *changes* in one transaction; see ``CatalogPrimitives.write``."""
     # Two transactions that lock or insert rows in one order never wait for one another.
     ordered = sorted(changes, key=lambda change: change.id)
-    leases = bound_leases(ordered)
+    leases, documents = bound_leases(ordered), documents_of(ordered)
 
     def carry_out(session: Session) -> list[Outcome]:
         snapshot_seq, newest, found = catalog.read_current(session, [each.id for each in ordered])
@@ -44,7 +44,7 @@ def write(catalog: SQLCatalog, changes: Sequence[Put | Removal], now: datetime) 
                     decision = decide_put(
                         change, row, now, snapshot_seq=snapshot_seq, newest_snapshot=newest
                     )
-                    steps.add(change.id, decision, change.document)
+                    steps.add(change.id, decision, documents.get(change.id))
                 else:
                     decision = decide_removal(change, row, now, newest_snapshot=newest)
                     steps.add(change.id, decision)

@@ -70,6 +70,9 @@ class SQLDialect(ABC):
     indexes_within: ClassVar[bool]
     """Whether a plain write indexes in the statement that writes the entry."""
 
+    works_aside: ClassVar[bool]
+    """Whether it works on what it was sent while more is made."""
+
     rows_per_insert: ClassVar[int]
     """So many rows of a large batch are handed over at once."""
 
@@ -156,6 +159,7 @@ class SQLiteDialect(SQLDialect):
     makes_own_schema = True
     finds_by_key = True
     indexes_within = False
+    works_aside = False
     rows_per_insert = 500
 
     # Rank 1 compares the index with its content table, not with itself alone.
@@ -220,6 +224,7 @@ class PostgreSQLDialect(SQLDialect):
     makes_own_schema = False
     finds_by_key = False
     indexes_within = True
+    works_aside = True
     rows_per_insert = 250  # so that the server begins early
     # The index is made of the words by PostgreSQL itself.
     check_index = None

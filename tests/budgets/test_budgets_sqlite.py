@@ -46,7 +46,7 @@ STATEMENTS: dict[str, tuple[Call, int]] = {
     "store other metadata": (store("small", SMALL, {"type": "task"}), 8),
     "store a payload": (store("new", LARGE, NOTE), 6),
     "store a payload over another": (store("large", {"text": LARGE["text"] + "!"}, NOTE), 12),
-    "store a batch of 1,000": (lambda memory: memory.store_batch(many("b", SMALL)), 9),
+    "store a batch of 1,000": (lambda memory: memory.store_batch(many("b", SMALL)), 10),
     "delete": (lambda memory: memory.delete("small"), 4),
     "delete what is absent": (lambda memory: memory.delete("absent"), 3),
     "update": (lambda memory: memory.update("small", lambda value: value), 4),

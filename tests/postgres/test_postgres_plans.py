@@ -7,6 +7,7 @@ over to once a statement is prepared, where it knows nothing of them.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -131,7 +132,7 @@ class Crowd:
     def examine(self, text: str, arguments: Any) -> Plan:
         """Run a statement and return what it did; nothing of it stays."""
         numbers = itertools.count(1)
-        head, *parts = text.split("%s")
+        head, *parts = re.split("%[sb]", text)
         numbered = head + "".join(f"${next(numbers)}{part}" for part in parts)
         given = f"({', '.join(['%s'] * len(arguments))})" if arguments else ""
         with psycopg.connect(self.url, cursor_factory=psycopg.ClientCursor) as connection:

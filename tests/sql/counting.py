@@ -64,6 +64,10 @@ class CountingConnection:
         self._calls.append(sql)
         return self.connection.execute(sql, *arguments, **options)
 
+    def executemany(self, sql: str, arguments: Any) -> Any:
+        self._calls.append(sql)
+        return self.connection.executemany(sql, arguments)
+
     def cursor(self) -> CountingCursor:
         return CountingCursor(self.connection.cursor(), self._calls)
 
