@@ -99,8 +99,8 @@ class Verification:
         return has_words and has_metadata
 
     def _document_of(self, entry: ReadEntry) -> Document | None:
-        source = self._parts.writer.source_of(entry.row.key, entry.value)
-        return source and source.analyze()
+        analyze = self._parts.writer.read_document(entry.row.key, entry.value)
+        return analyze and analyze()
 
     def _report(self, kind: str, key: str | None, detail: str, *, repaired: bool = False) -> None:
         self.problems.append(Problem(kind=kind, key=key, detail=detail, repaired=repaired))

@@ -25,7 +25,7 @@ from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.hashing import canonical_json, hash_text
 from ltm.keys import validate_key
 from ltm.payload.base import PayloadStore, payload_path
-from ltm.search.analysis import Source, get_analyzer
+from ltm.search.analysis import Document, get_analyzer
 from ltm.typed import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class PreparedEntry(NamedTuple):
     content_hash: str
     metadata: Metadata
     expires_at: datetime | None
-    source: Source | None
+    analyze: Callable[[], Document] | None
     created_at: datetime | None = None
     updated_at: datetime | None = None
 
@@ -130,7 +130,7 @@ class EntryWriter:
             content_hash=hash_text(text),
             metadata=kept,
             expires_at=expiry,
-            source=self.source_of(name, value),
+            analyze=self.read_document(name, value),
             created_at=None if created_at is None else require_utc(created_at, "created_at"),
             updated_at=None if updated_at is None else require_utc(updated_at, "updated_at"),
         )
@@ -270,15 +270,15 @@ class EntryWriter:
             metadata=row.metadata,
             storage_uri=row.storage_uri,
             inlined_text=row.inlined_text,
-            source=self.source_of(row.key, value),
+            analyze=self.read_document(row.key, value),
             expires_at=row.expires_at,
         )
 
-    def source_of(self, key: str, value: JSONValue) -> Source | None:
-        """Return what *value* is to be found by, or None if it isn't to be found."""
+    def read_document(self, key: str, value: JSONValue) -> Callable[[], Document] | None:
+        """Return what gives the words of *value*, or None if it isn't to be found by them."""
         if not self._enable_fts:
             return None
-        return get_analyzer(self._catalog.table().language).source_of(key, value)
+        return get_analyzer(self._catalog.table().language).read_document(key, value)
 
     def _commit(
         self,
@@ -368,7 +368,7 @@ class EntryWriter:
             entry.metadata,
             None,
             entry.text,
-            entry.source,
+            entry.analyze,
             entry.expires_at,
             created_at=entry.created_at,
             updated_at=entry.updated_at,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from ltm.entry import AnyRow, EntryRow, Metadata
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from ltm.catalog.leases import Lease
-    from ltm.search.analysis import Document, Source
+    from ltm.search.analysis import Document
 
 
 class StaleEntryError(ConflictError):
@@ -31,8 +31,8 @@ class Put(NamedTuple):
     metadata: Metadata
     storage_uri: str | None = None
     inlined_text: str | None = None
-    source: Source | None = None
-    """What it is to be found by, None where search is not to find it."""
+    analyze: Callable[[], Document] | None = None
+    """Returns the words that it is to be found by; None where search is not to find it."""
     expires_at: datetime | None = None
     if_match: str | None = None
     """The content hash that the live entry must have."""
@@ -95,7 +95,7 @@ No outcomes if nothing was written; then the live rows that there were, by key.
 def documents_of(changes: Sequence[Put | Removal]) -> dict[str, Document]:
     """Return the words of those *changes* that write any, by id."""
     puts = (each for each in changes if isinstance(each, Put))
-    return {put.id: put.source.analyze() for put in puts if put.source is not None}
+    return {put.id: put.analyze() for put in puts if put.analyze is not None}
 
 
 def bound_leases(changes: Sequence[Put | Removal]) -> list[Lease]:

@@ -65,8 +65,8 @@ def _index(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> IndexStep
     """Return what indexes the entries that *puts* make."""
     steps = IndexSteps(catalog.scope)
     for put in puts:
-        if put.source is not None:
-            steps.add_words(put.id, put.source.analyze())
+        if put.analyze is not None:
+            steps.add_words(put.id, put.analyze())
         if put.metadata:
             steps.add_metadata(put.id, put.metadata, put.updated_at or now)
     return steps

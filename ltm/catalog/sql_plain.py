@@ -75,7 +75,7 @@ def _write_over(
         bound["seen_content_hash"] = found.content_hash
         bound["seen_metadata"] = found.metadata
         bound["seen_expires_at"] = found.expires_at
-    if put.source is None and not put.metadata and not (found and found.metadata):
+    if put.analyze is None and not put.metadata and not (found and found.metadata):
         statement = statements.insert_plain if found is None else statements.write_plain
         done = database.write_soon(lambda session: session.run(statement, bound) > 0, is_one=True)
         return outcome if done else None
@@ -84,7 +84,7 @@ def _write_over(
     if found is None:
         indexed, run = statements.insert_indexed, steps.run_first
     steps.add(
-        *(put.id, put.source and put.source.analyze(), put.metadata, now),
+        *(put.id, put.analyze and put.analyze(), put.metadata, now),
         replaces=found is not None,
         metadata_changed=found is None or not same_metadata(found.metadata, put.metadata),
     )
@@ -126,9 +126,9 @@ def _whole(
     statements, dialect = catalog.database.statements, catalog.database.dialect
     bound = _columns(catalog, put, now)
     bound["gate"] = dialect.gate_number(catalog.gate)
-    if put.source is None and not put.metadata:
+    if put.analyze is None and not put.metadata:
         return statements.insert_plain, statements.write_plain, bound
-    bound["text"], bound["length"] = put.source.analyze() if put.source else (None, None)
+    bound["text"], bound["length"] = put.analyze() if put.analyze else (None, None)
     bound["paths"], bound["codes"] = _index_columns(put.metadata)
     return statements.insert_indexed, statements.write_indexed, bound
 

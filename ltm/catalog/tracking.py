@@ -77,7 +77,7 @@ def build_put(
         metadata=metadata,
         storage_uri=storage_uri,
         inlined_text=text,
-        source=get_analyzer(language).source_of(key, None if value is MISSING else value),
+        analyze=get_analyzer(language).read_document(key, None if value is MISSING else value),
         expires_at=resolve_expiry(now, expires_at=fields.get("expires_at"), metadata=metadata),
         if_match=fields.get("if_match"),
         if_absent=bool(fields.get("if_absent", False)),

@@ -52,17 +52,6 @@ class Document(NamedTuple):
     """How many tokens there are."""
 
 
-class Source(NamedTuple):
-    """The text that an entry is to be found by; to analyse it is left to whoever needs it."""
-
-    analyzer: Analyzer
-    text: str
-
-    def analyze(self) -> Document:
-        """Return what an index is to keep."""
-        return self.analyzer.analyze_source(self.text)
-
-
 class Analyzer:
     """Turns text into tokens for one language; safe to share between threads.
 
@@ -102,14 +91,16 @@ class Analyzer:
         return self._analyze(text, with_characters=False)
 
     def analyze_document(self, key: str, value: JSONValue) -> Document:
-        """Return the tokens of what :meth:`source_of` gives."""
-        return self.source_of(key, value).analyze()
+        """Return the tokens of *key* and of every string in *value*, in order of canonical JSON.
 
-    def source_of(self, key: str, value: JSONValue) -> Source:
-        """Return *key* and every string in *value*, in the order of canonical JSON.
-
-        Keys of objects, numbers and what is past 65,536 characters are left out.
+        Keys of objects, numbers and what is past 65,536 characters of source are left out, and of
+        text in unspaced scripts what is past 700,000 characters of tokens. Between its pairs such
+        text has each single character too, so that a question of one character is answered.
         """
+        return self.read_document(key, value)()
+
+    def read_document(self, key: str, value: JSONValue) -> Callable[[], Document]:
+        """Return what analyses *key* and *value* as they are now, if it is ever asked to."""
         remaining = MAX_SOURCE_CHARACTERS
         parts: list[str] = []
         for string in _strings(key, value):
@@ -117,15 +108,10 @@ class Analyzer:
             remaining -= len(string)
             if remaining <= 0:
                 break
-        return Source(self, "\n".join(parts))
+        return partial(self._analyze_source, "\n".join(parts))
 
-    def analyze_source(self, text: str) -> Document:
-        """Return the tokens of *text*, but those past 700,000 characters in unspaced scripts.
-
-        Between its pairs such text has each single character too, so that a question of one
-        character is answered.
-        """
-        tokens = self._analyze(text, with_characters=True)
+    def _analyze_source(self, source: str) -> Document:
+        tokens = self._analyze(source, with_characters=True)
         text = " ".join(tokens)
         if len(text) <= MAX_TEXT_CHARACTERS:
             return Document(text, len(tokens))

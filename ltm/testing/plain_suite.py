@@ -54,7 +54,7 @@ def make_put(
         byte_size=len(text),
         metadata=metadata or {},
         inlined_text=text,
-        source=get_analyzer("english").source_of(key, value) if is_found else None,
+        analyze=get_analyzer("english").read_document(key, value) if is_found else None,
         expires_at=None if seconds is None else catalog.clock() + timedelta(seconds=seconds),
     )
 
@@ -107,7 +107,7 @@ def index_of(catalog: Catalog, key: str) -> IndexedEntry:
 def expect_indexed(catalog: Catalog, put: Put) -> None:
     """Expect the indexes to hold what they must of *put*."""
     rows = frozenset(index_rows(put.metadata))
-    document = put.source and put.source.analyze()
+    document = put.analyze and put.analyze()
     assert index_of(catalog, put.key) == IndexedEntry(document, rows)
 
 
