@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -86,6 +87,21 @@ class BackendManySuite(BackendFixtures):
         metadata = {key: entry["metadata"] for key, entry in found["entries"].items()}
         assert metadata == {text: {text: [text], "x": 1e16} for text in texts}
         assert memory.search(metadata_filter={"x": 1e16}, limit=20)["count"] == len(texts)
+
+    def test_a_batch_takes_each_value_as_it_is_when_it_comes(
+        self, memory: DuckDBLTMBackend
+    ) -> None:
+        value = {"text": ""}
+
+        def entries() -> Iterator[tuple[str, dict[str, str]]]:
+            for key, value["text"] in animals.items():
+                yield key, value
+
+        animals = {"one": "zebra", "two": "heron", "three": "lynx"}
+        assert memory.store_batch(entries())["stored"] == 3
+        for key, animal in animals.items():
+            assert [each["key"] for each in memory.search(animal)["results"]] == [key]
+            assert memory.retrieve(key)["value"] == {"text": animal}
 
     def test_an_atomic_batch_with_one_bad_entry_stores_nothing(
         self, memory: DuckDBLTMBackend
