@@ -84,12 +84,28 @@ class SQLHistory(History):
     def rows_as_of(
         self, snapshot: Snapshot, prefix: str, after: str, limit: int, *, superseded: bool = False
     ) -> list[EntryRow]:
-        bounds = page_bounds(prefix, after)
-        name = "select_superseded" if superseded else "select_as_of"
-        bounded = bounds["prefix_end"] is not None
-        statement = getattr(self._statements, f"{name}_between" if bounded else name)
-        rows = self._database.rows(statement, self._at(snapshot) | bounds | {"limit": limit})
-        return [EntryRow._make(row) for row in rows]
+        bound = self._at(snapshot) | page_bounds(prefix, after)
+        if superseded:
+            return self._rows("select_superseded", bound, limit)
+        # One walk along two tables begins with the first row that each of them shows, which may be
+        # far where most is hidden. So it is told where to end, and if that was too near, goes on.
+        rows: list[EntryRow] = []
+        last, count = bound["prefix_end"], limit
+        while True:
+            ends = self._database.row(self._statements.select_ends, bound | {"count": count})
+            known = [end for end in (*(ends or ()), last) if end is not None]
+            bound["prefix_end"] = end = min(known, default=None)
+            rows += self._rows("select_as_of", bound, limit - len(rows))
+            if len(rows) == limit or end == last:
+                return rows
+            bound |= {"start": end, "after": ""}
+            count *= 4
+
+    def _rows(self, name: str, bound: dict[str, Any], limit: int) -> list[EntryRow]:
+        """Return the first rows of a statement, or of the one of those below ``prefix_end``."""
+        suffix = "" if bound["prefix_end"] is None else "_between"
+        statement = getattr(self._statements, name + suffix)
+        return [*map(EntryRow._make, self._database.rows(statement, bound | {"limit": limit}))]
 
     def read_as_of(self, snapshot: Snapshot, keys: Sequence[str]) -> dict[str, EntryRow]:
         found: dict[str, EntryRow] = {}

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Delete,
+    ScalarSelect,
     Select,
     Table,
     Update,
@@ -88,6 +89,21 @@ class HistoryStatements:
     def select_as_of_between(self) -> Rows:
         """The same of those below ``prefix_end``."""
         return self._select_as_of(ENTRIES, VERSIONS, bounded=True)
+
+    @CompiledOnce
+    def select_ends(self) -> Select[str, str]:
+        """The keys that come ``count`` after the first ones from ``start`` on but for ``after``.
+
+        One of the entries, one of the versions, each NULL where there are fewer: below the lesser
+        of both not much is to be looked at, be it seen by a snapshot or not.
+        """
+
+        def end(of: Table) -> ScalarSelect[str]:
+            keys = select(of.c.key).where(in_scope(of), is_next(of.c.key)).order_by(of.c.key)
+            keys = keys if of is ENTRIES else keys.distinct()
+            return keys.limit(1).offset(bindparam("count")).scalar_subquery()
+
+        return select(end(ENTRIES).label("entry"), end(VERSIONS).label("version"))
 
     @CompiledOnce
     def select_superseded(self) -> Rows:

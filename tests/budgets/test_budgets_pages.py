@@ -36,6 +36,21 @@ def catalog(tmp_path: Path) -> Iterator[SQLiteCatalog]:
         yield made
 
 
+@pytest.fixture(params=["entries", "versions"])
+def hidden(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SQLiteCatalog]:
+    """With a snapshot that sees none of the entries, or none of the versions."""
+    with (
+        SQLiteCatalog(tmp_path / "catalog.db") as made,
+        DuckDBLTMBackend(made, str(tmp_path), raise_errors=True, enable_fts=False) as memory,
+    ):
+        keys = [f"k{number:05}" for number in range(COUNT)]
+        memory.store_batch([(key, "old", {}) for key in keys])
+        memory.create_snapshot("s" if request.param == "entries" else "before")
+        memory.store_batch([(key, "new", {}) for key in keys])
+        memory.create_snapshot("after" if request.param == "entries" else "s")
+        yield made
+
+
 def count_steps(catalog: SQLiteCatalog, act: Callable[[], Any]) -> int:
     """Return the steps that SQLite's machine takes for *act*, which uses one connection."""
     pool = catalog.database.pool
@@ -88,3 +103,12 @@ def test_the_last_page_is_no_more_work_than_the_first_one(
     last = count_steps(catalog, lambda: read(catalog, LAST))
     assert 5 * PAGE < last < 2 * first
     assert first < 200 * PAGE
+
+
+def test_a_page_of_a_snapshot_does_not_look_for_what_it_does_not_see(
+    hidden: SQLiteCatalog,
+) -> None:
+    read = list_history("", superseded=False)
+    values = {row.inlined_text for row in read(hidden, "")}
+    assert len(values) == 1
+    assert count_steps(hidden, lambda: read(hidden, "")) < 200 * PAGE
