@@ -15,7 +15,7 @@ What `ltm` costs over the raw driver doing the same work, and beside other store
 index. This page is written by `make bench`, which anyone can run:
 
 ```
-make bench                                          # half an hour; writes this page
+make bench                                          # ten minutes; writes this page
 .venv-bench/bin/python -m benchmarks --quick        # under two minutes, with less of everything
 .venv-bench/bin/python -m benchmarks --only sqlite  # one topic, printed and not written
 ```

@@ -21,10 +21,11 @@ def _compare(place: Place) -> Iterator[Comparison]:
     scale = place.scale
 
     def make(name: str, count: int) -> Memory:
-        memory = open_sqlite(place.directory, name, enable_fts=False)
-        for batch in batches_of_small_entries(count):
-            memory.backend.store_batch(batch)
-        return memory
+        with closing(open_sqlite(place.directory, name, enable_fts=False)) as memory:
+            for batch in batches_of_small_entries(count):
+                memory.backend.store_batch(batch)
+        # As a process finds it that comes later: with nothing left in the log.
+        return open_sqlite(place.directory, name, enable_fts=False)
 
     def draw(number: int) -> list[float]:
         place.warm()
