@@ -16,8 +16,6 @@ from ltm.typed import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing import Any
 
-_TEXT_OR_NULL = {str, type(None)}
-
 # A string is taken as a whole, so that what looks like a number in it is none.
 _LARGE_FLOAT = r'"(?:[^"\\]|\\.)*"|-?[\d.]+e\+\d+'
 
@@ -58,13 +56,9 @@ def write_jsonb(value: dict[str, Any]) -> str:
 
 def list_texts(values: Sequence[Any]) -> list[str | None]:
     """Return texts, JSON objects and None as the driver binds them: texts and None."""
-    kinds = {*map(type, values)}
-    if kinds <= _TEXT_OR_NULL:
-        return list(values)
-    return [
-        None if value is None else write_jsonb(value) if isinstance(value, dict) else str(value)
-        for value in values
-    ]
+    if dict in {*map(type, values)}:
+        return [write_jsonb(value) if isinstance(value, dict) else value for value in values]
+    return list(values)
 
 
 def write_array(values: Sequence[Any]) -> str:
