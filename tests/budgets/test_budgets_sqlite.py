@@ -16,6 +16,7 @@ import pytest
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sql_plain import EXPECTED
 from ltm.catalog.sqlite import SQLiteCatalog
+from ltm.search.analysis import Analyzer
 from ltm.testing.clock import FakeClock
 
 SMALL = {"text": "a small value"}
@@ -156,3 +157,22 @@ def test_a_call_waits_for_the_disk_no_more_often_than_its_budget(
     )
     assert call(memory)["success"]
     assert len(syncs) == budget
+
+
+def test_what_is_there_already_is_not_analysed(
+    memory: DuckDBLTMBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = many("m", SMALL, 500)
+    analyzed: list[str] = []
+    analyze = Analyzer._analyze
+    monkeypatch.setattr(
+        Analyzer,
+        "_analyze",
+        lambda self, text, **how: (analyzed.append(text), analyze(self, text, **how))[1],
+    )
+    assert memory.store_batch(batch)["deduplicated"] == len(batch)
+    assert memory.store("small", SMALL, NOTE)["deduplicated"]
+    assert memory.store("large", LARGE, NOTE)["deduplicated"]
+    assert analyzed == []
+    assert memory.store("new", SMALL)["stored"]
+    assert analyzed == [f"new\n{SMALL['text']}"]
