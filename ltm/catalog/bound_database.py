@@ -56,6 +56,10 @@ class BoundDatabase(Database):
             yield self
 
     @property
+    def errors(self) -> Errors:
+        return self._errors
+
+    @property
     def writes_plain(self) -> bool:
         return False
 

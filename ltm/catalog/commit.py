@@ -53,6 +53,10 @@ class Put(NamedTuple):
         """Whether the entry has a value, inlined or as a payload."""
         return self.storage_uri is not None or self.inlined_text is not None
 
+    def document(self) -> Document | None:
+        """Return the words that it is to be found by, analysed now."""
+        return None if self.analyze is None else self.analyze()
+
 
 class Removal(NamedTuple):
     """A deletion of one entry."""
@@ -92,10 +96,9 @@ No outcomes if nothing was written; then the live rows that there were, by key.
 """
 
 
-def documents_of(changes: Sequence[Put | Removal]) -> dict[str, Document]:
-    """Return the words of those *changes* that write any, by id."""
-    puts = (each for each in changes if isinstance(each, Put))
-    return {put.id: put.analyze() for put in puts if put.analyze is not None}
+def documents_of(changes: Sequence[Put | Removal]) -> dict[str, Document | None]:
+    """Return the words of those *changes* that are writes, by id."""
+    return {each.id: each.document() for each in changes if isinstance(each, Put)}
 
 
 def bound_leases(changes: Sequence[Put | Removal]) -> list[Lease]:

@@ -18,7 +18,7 @@ from ltm.sql.dialects import (
     Gate,
 )
 from ltm.sql.execution import Row, Session, Statement
-from ltm.sql.pools import DriverPool
+from ltm.sql.pools import DriverPool, Errors
 from ltm.sql.prepared import PreparedStatements
 from ltm.typed import TYPE_CHECKING, AbstractContextManager
 
@@ -205,6 +205,11 @@ class Database:
                 return work(session)
 
         return persistently(write)
+
+    @property
+    def errors(self) -> Errors:
+        """What a statement raises that fails."""
+        return self.pool.error
 
     @property
     def writes_plain(self) -> bool:

@@ -248,7 +248,7 @@ class FirestoreCatalog(Catalog):
                     decision = decide_put(
                         change, row, now, snapshot_seq=seq, newest_snapshot=newest
                     )
-                    words, same = documents.get(change.id), decision.outcome.deduplicated
+                    words, same = documents[change.id], decision.outcome.deduplicated
                     outcome = steps.run(change.id, decision, found, words, words_changed=not same)
                 else:
                     decision = decide_removal(change, row, now, newest_snapshot=newest)

@@ -47,7 +47,7 @@ def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWri
                     columns = _columns_of(chunk, now, begin_seq, catalog.scope)
                     session.send_columns(insert, columns)
                     index.run_first(session, database.statements)
-        except Exception as error:
+        except database.errors as error:
             if not database.dialect.is_duplicate(error):
                 raise
             expected = "no row for any entry of the batch"
@@ -65,10 +65,11 @@ def _index(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> IndexStep
     """Return what indexes the entries that *puts* make."""
     steps = IndexSteps(catalog.scope)
     for put in puts:
-        if put.analyze is not None:
-            steps.add_words(put.id, put.analyze())
-        if put.metadata:
-            steps.add_metadata(put.id, put.metadata, put.updated_at or now)
+        steps.add(
+            *(put.id, put.document(), put.metadata, put.updated_at or now),
+            replaces=False,
+            metadata_changed=True,
+        )
     return steps
 
 

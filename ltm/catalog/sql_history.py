@@ -92,8 +92,8 @@ class SQLHistory(History):
         rows: list[EntryRow] = []
         last, count = bound["prefix_end"], limit
         while True:
-            ends = self._database.row(self._statements.select_ends, bound | {"count": count})
-            known = [end for end in (*(ends or ()), last) if end is not None]
+            (ends,) = self._database.rows(self._statements.select_ends, bound | {"count": count})
+            known = [end for end in (*ends, last) if end is not None]
             bound["prefix_end"] = end = min(known, default=None)
             rows += self._rows("select_as_of", bound, limit - len(rows))
             if len(rows) == limit or end == last:

@@ -84,7 +84,7 @@ def _write_over(
     if found is None:
         indexed, run = statements.insert_indexed, steps.run_first
     steps.add(
-        *(put.id, put.analyze and put.analyze(), put.metadata, now),
+        *(put.id, put.document(), put.metadata, now),
         replaces=found is not None,
         metadata_changed=found is None or not same_metadata(found.metadata, put.metadata),
     )
@@ -128,7 +128,7 @@ def _whole(
     bound["gate"] = dialect.gate_number(catalog.gate)
     if put.analyze is None and not put.metadata:
         return statements.insert_plain, statements.write_plain, bound
-    bound["text"], bound["length"] = put.analyze() if put.analyze else (None, None)
+    bound["text"], bound["length"] = put.document() or (None, None)
     bound["paths"], bound["codes"] = _index_columns(put.metadata)
     return statements.insert_indexed, statements.write_indexed, bound
 

@@ -44,7 +44,7 @@ def write(catalog: SQLCatalog, changes: Sequence[Put | Removal], now: datetime) 
                     decision = decide_put(
                         change, row, now, snapshot_seq=snapshot_seq, newest_snapshot=newest
                     )
-                    steps.add(change.id, decision, documents.get(change.id))
+                    steps.add(change.id, decision, documents[change.id])
                 else:
                     decision = decide_removal(change, row, now, newest_snapshot=newest)
                     steps.add(change.id, decision)

@@ -65,7 +65,10 @@ class IndexSteps:
             metadata_changed: Whether *metadata* differs from what that row has.
         """
         if document is not None:
-            self.add_words(entry_id, document)
+            words = self._words
+            words["entry_id"].append(entry_id)
+            words["text"].append(document.text)
+            words["length"].append(document.length)
         elif replaces:
             self._wordless.append(entry_id)
         if not metadata_changed:
@@ -75,17 +78,9 @@ class IndexSteps:
         if replaces:
             self._outdated.append(entry_id)
         if metadata:
-            self.add_metadata(entry_id, metadata, updated_at)
+            self._add_metadata(entry_id, metadata, updated_at)
 
-    def add_words(self, entry_id: str, document: Document) -> None:
-        """Take in that an entry is to be found by the words of *document*."""
-        words = self._words
-        words["entry_id"].append(entry_id)
-        words["text"].append(document.text)
-        words["length"].append(document.length)
-
-    def add_metadata(self, entry_id: str, metadata: Metadata, updated_at: datetime) -> None:
-        """Take in that *metadata* is indexed of an entry that has no metadata rows."""
+    def _add_metadata(self, entry_id: str, metadata: Metadata, updated_at: datetime) -> None:
         from ltm.search.codes import index_rows
 
         rows, columns = index_rows(metadata), self._metadata

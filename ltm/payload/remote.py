@@ -223,7 +223,7 @@ class FsspecPayloadStore(PayloadStore):
                 self._ask(connection, deadline, "ls", bucket, max_results=1)
             except FileNotFoundError as error:
                 raise BucketMissingError(bucket) from error
-            except Exception as error:
+            except Exception as error:  # drivers' exceptions have no common root
                 # Who may not list may read and write all the same.
                 if meaning_of(error) == "transient":
                     raise
@@ -320,7 +320,7 @@ class FsspecPayloadStore(PayloadStore):
             return call(deadline)
         except LTMError:
             raise
-        except Exception as error:
+        except Exception as error:  # as above
             if meaning_of(error) != "transient":
                 raise
             failures = [error]

@@ -135,6 +135,7 @@ def connector(
 
     def connect(*, autocommit: bool = False) -> BoundedConnection:
         try:
+            # Prepared when it is run again: to plan a statement may take longer than to run it.
             connection = BoundedConnection.connect(
                 autocommit=autocommit, prepare_threshold=1 if prepares else None, **arguments
             )

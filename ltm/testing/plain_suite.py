@@ -107,8 +107,7 @@ def index_of(catalog: Catalog, key: str) -> IndexedEntry:
 def expect_indexed(catalog: Catalog, put: Put) -> None:
     """Expect the indexes to hold what they must of *put*."""
     rows = frozenset(index_rows(put.metadata))
-    document = put.analyze and put.analyze()
-    assert index_of(catalog, put.key) == IndexedEntry(document, rows)
+    assert index_of(catalog, put.key) == IndexedEntry(put.document(), rows)
 
 
 _fresh = count()
