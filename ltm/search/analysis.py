@@ -101,13 +101,19 @@ class Analyzer:
 
     def read_document(self, key: str, value: JSONValue) -> Callable[[], Document]:
         """Return what analyses *key* and *value* as they are now, if it is ever asked to."""
-        remaining = MAX_SOURCE_CHARACTERS
-        parts: list[str] = []
-        for string in _strings(key, value):
-            parts.append(string[:remaining])
-            remaining -= len(string)
-            if remaining <= 0:
-                break
+        parts = [key]
+        remaining = MAX_SOURCE_CHARACTERS - len(key)
+        pending = [value]
+        while pending and remaining > 0:
+            item = pending.pop()
+            if isinstance(item, str):
+                parts.append(item[:remaining])
+                remaining -= len(item)
+            elif isinstance(item, dict):
+                # As in the canonical JSON, so that the stored text gives the same words again.
+                pending += [item[name] for name in sorted(item, reverse=True)]
+            elif isinstance(item, list):
+                pending += item[::-1]
         return partial(self._analyze_source, "\n".join(parts))
 
     def _analyze_source(self, source: str) -> Document:
@@ -266,22 +272,3 @@ def _pair(run: str, *, with_characters: bool) -> Iterator[str]:
         yield _escape(first + second)
     if with_characters:
         yield _escape(run[-1])
-
-
-def _strings(key: str, value: JSONValue) -> Iterator[str]:
-    """Yield the strings of a JSON value after its key, without recursion."""
-    yield key
-    pending = [iter((value,))]
-    while pending:
-        for item in pending[-1]:
-            if isinstance(item, str):
-                yield item
-            elif isinstance(item, dict):
-                # As in the canonical JSON, so that the stored text gives the same words again.
-                pending.append(iter([item[name] for name in sorted(item)]))
-                break
-            elif isinstance(item, list):
-                pending.append(iter(item))
-                break
-        else:
-            pending.pop()
