@@ -299,7 +299,6 @@ class SQLCatalog(Catalog):
 
     def _make_table(self) -> LogicalTable:
         row = {
-            "name": self.table_name,
             "type": "memory",
             "storage_prefix": mint_storage_prefix(self.table_name),
             "inline_threshold": self.inline_threshold,
@@ -308,7 +307,8 @@ class SQLCatalog(Catalog):
             "created_at": self.clock(),
         }
         insert_table = self.database.statements.insert_table
-        self.database.write(lambda session: session.write_rows(insert_table, [row]))
+        name = {"name": [self.table_name]}
+        self.database.write(lambda session: session.write_rows(insert_table, name, row))
         made = self._find_table()
         if made is None:
             raise CatalogUnavailableError(f"catalog {self.database.pool.where}: lost a table")

@@ -12,11 +12,13 @@ from datetime import datetime
 
 from ltm.catalog.commit import NewWrite, Outcome, Put, StaleEntryError
 from ltm.catalog.database import in_chunks
-from ltm.catalog.steps import Columns, IndexSteps, scoped
-from ltm.sql.execution import Session
+from ltm.catalog.steps import IndexSteps
+from ltm.sql.execution import Columns, Session
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from ltm.catalog.sql import SQLCatalog
 
 
@@ -44,8 +46,8 @@ def write_new(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> NewWri
         try:
             with session.pipeline():
                 for chunk, index in zip(chunks, indexes, strict=True):
-                    columns = _columns_of(chunk, now, begin_seq, catalog.scope)
-                    session.send_columns(insert, columns)
+                    shared = {**catalog.scope, "begin_seq": begin_seq}
+                    session.send_rows(insert, _columns_of(chunk, now), shared)
                     index.run_first(session, database.statements)
         except database.errors as error:
             if not database.dialect.is_duplicate(error):
@@ -73,12 +75,10 @@ def _index(catalog: SQLCatalog, puts: Sequence[Put], now: datetime) -> IndexStep
     return steps
 
 
-def _columns_of(
-    puts: Sequence[Put], now: datetime, begin_seq: int, scope: dict[str, str]
-) -> Columns:
-    """Return the columns of the rows that *puts* make."""
-    columns: Columns = dict(zip(Put._fields, zip(*puts, strict=True), strict=True))
+def _columns_of(puts: Sequence[Put], now: datetime) -> Columns:
+    """Return the columns of the rows that *puts* make, of which there is one at least."""
+    columns: dict[str, Sequence[Any]] = dict(zip(Put._fields, zip(*puts, strict=True), strict=True))
     columns["inlined_value"] = columns["inlined_text"]
     for name in ("created_at", "updated_at"):
         columns[name] = [given or now for given in columns[name]]
-    return scoped(columns, {**scope, "begin_seq": begin_seq}, len(puts))
+    return columns

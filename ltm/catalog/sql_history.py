@@ -74,7 +74,8 @@ class SQLHistory(History):
                 deletion = {"tenant_id": self._catalog.tenant, "scheduled_at": now}
                 session.write_rows(
                     self._database.statements.schedule_deletion,
-                    [deletion | {"storage_uri": uri} for uri in uris],
+                    {"storage_uri": uris},
+                    deletion,
                 )
                 freed += uris
             return freed

@@ -30,15 +30,10 @@ class SQLLeases(Leases):
             if held.expires_at > now:
                 return held
         self._catalog.table()
-        row = lease._asdict() | {
-            "tenant_id": self._catalog.tenant,
-            "table_name": self._catalog.table_name,
-            "acquired_at": now,
-            "renewed_at": now,
-        }
+        row = {**lease._asdict(), **self._catalog.scope, "acquired_at": now, "renewed_at": now}
 
         def take(session: Session) -> Lease:
-            if session.write_rows(self._statements.take_lease, [row]):
+            if session.write_rows(self._statements.take_lease, {"id": [lease.id]}, row):
                 return lease
             found = session.row(self._statements.select_lease, {"id": lease.id})
             if found is None:

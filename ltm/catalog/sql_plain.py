@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ltm.catalog.sql import SQLCatalog
-
+    from ltm.sql.statements import Statements
 
 EXPECTED = 3
 """After so many new keys in a row the next one is expected to be new, too."""
@@ -79,23 +79,39 @@ def _write_over(
         statement = statements.insert_plain if found is None else statements.write_plain
         done = database.write_soon(lambda session: session.run(statement, bound) > 0, is_one=True)
         return outcome if done else None
-    steps = IndexSteps(catalog.scope)
-    indexed, run = statements.write_indexed, steps.run
     if found is None:
-        indexed, run = statements.insert_indexed, steps.run_first
-    steps.add(
-        *(put.id, put.document(), put.metadata, now),
-        replaces=found is not None,
-        metadata_changed=found is None or not same_metadata(found.metadata, put.metadata),
-    )
+        statement, index = statements.insert_indexed, _first_index(put, bound)
+    else:
+        statement, steps = statements.write_indexed, IndexSteps(catalog.scope)
+        steps.add(
+            *(put.id, put.document(), put.metadata, now),
+            replaces=True,
+            metadata_changed=not same_metadata(found.metadata, put.metadata),
+        )
+        index = steps.run
 
     def write(session: Session) -> bool:
-        if not session.run(indexed, bound):
+        if not session.run(statement, bound):
             return False
-        run(session, statements)
+        index(session, statements)
         return True
 
     return outcome if database.write_soon(write, is_one=False) else None
+
+
+def _first_index(put: Put, bound: dict[str, Any]) -> Callable[[Session, Statements], None]:
+    """Return what indexes *put*, a new entry whose columns are *bound*."""
+    document, (paths, codes) = put.document(), _index_columns(put.metadata)
+    bound["entry_id"] = put.id
+    if document is not None:
+        bound["text"], bound["length"] = document
+
+    def index(session: Session, statements: Statements) -> None:
+        if document is not None:
+            session.run(statements.insert_search, bound)
+        session.write_rows(statements.insert_first_metadata, {"path": paths, "value": codes}, bound)
+
+    return index
 
 
 def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:

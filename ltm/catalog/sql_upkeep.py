@@ -25,10 +25,10 @@ def probe(catalog: SQLCatalog, now: datetime) -> None:
     database, statements = catalog.database, catalog.database.statements
     uri = f"{catalog.table().storage_prefix}/probe-{secrets.token_hex(8)}"
     one = {"uris": database.dialect.bind_list([uri])}
-    row = {"storage_uri": uri, "tenant_id": catalog.tenant, "scheduled_at": now}
+    deletion = {"tenant_id": catalog.tenant, "scheduled_at": now}
 
     def use(session: Session) -> list[Row]:
-        session.write_rows(statements.schedule_deletion, [row])
+        session.write_rows(statements.schedule_deletion, {"storage_uri": [uri]}, deletion)
         found = session.rows(statements.select_deletable, one)
         session.run(statements.forget_deletions, _extent(uri))
         return found
@@ -59,8 +59,6 @@ def move_payloads(catalog: SQLCatalog, moves: Mapping[str, str], now: datetime) 
         session.run_many(statements.move_entry_payload, places)
         session.run_many(statements.move_version_payload, places)
         deletion = {"tenant_id": catalog.tenant, "scheduled_at": now}
-        session.write_rows(
-            statements.schedule_deletion, [deletion | {"storage_uri": old} for old in moves]
-        )
+        session.write_rows(statements.schedule_deletion, {"storage_uri": [*moves]}, deletion)
 
     catalog.database.write(move)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ltm.catalog.commit import Outcome, Put, Removal, bound_leases, documents_of
 from ltm.catalog.database import in_chunks
 from ltm.catalog.decisions import Decision, decide_deletion, decide_put, decide_removal
-from ltm.catalog.steps import Columns, IndexSteps, scoped
+from ltm.catalog.steps import IndexSteps
 from ltm.entry import EntryRow
 from ltm.search.analysis import Document
 from ltm.sql.dialects import ContentionError
-from ltm.sql.execution import ROW_COLUMNS, Session
+from ltm.sql.execution import ROW_COLUMNS, Columns, Session
 
 if TYPE_CHECKING:
     from ltm.catalog.sql import SQLCatalog
@@ -88,9 +88,9 @@ def index_again(catalog: SQLCatalog, entries: Sequence[tuple[EntryRow, Document 
     catalog.database.write(index, catalog.gate)
 
 
-def _columns_of(rows: Sequence[EntryRow], scope: dict[str, str]) -> Columns:
+def _columns_of(rows: Sequence[EntryRow]) -> Columns:
     """Return the columns of *rows*, of which there is one at least."""
-    return scoped(dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True)), scope, len(rows))
+    return dict(zip(ROW_COLUMNS, zip(*rows, strict=True), strict=True))
 
 
 class WriteSteps:
@@ -103,7 +103,7 @@ class WriteSteps:
         self.outcomes: list[Outcome] = []
         """In the order of the decisions."""
         self._versions: list[str] = []
-        self._deletions: list[dict[str, Any]] = []
+        self._freed: list[str] = []
         self._removed: list[str] = []
         self._new: list[EntryRow] = []
         self._changed: list[EntryRow] = []
@@ -116,8 +116,7 @@ class WriteSteps:
         if decision.keep_version and decision.replaces:
             self._versions.append(entry_id)
         if outcome.freed is not None:
-            deletion = {"storage_uri": outcome.freed, "scheduled_at": self._now}
-            self._deletions.append(deletion | {"tenant_id": self._scope["tenant_id"]})
+            self._freed.append(outcome.freed)
         if row is not None:
             (self._changed if decision.replaces else self._new).append(row)
             self._indexes.add(
@@ -138,14 +137,19 @@ class WriteSteps:
         if self._versions:
             kept = {"ids": bind_list(self._versions), "end_seq": end_seq}
             session.run(statements.keep_versions, kept)
-        session.write_rows(statements.schedule_deletion, self._deletions)
+        session.write_rows(
+            statements.schedule_deletion,
+            {"storage_uri": self._freed},
+            {**self._scope, "scheduled_at": self._now},
+        )
         if self._removed:
             session.run(statements.delete_entries, {"ids": bind_list(self._removed)})
         if self._new:
-            columns = _columns_of(self._new, self._scope)
-            if session.write_columns(statements.insert_entry, columns) != len(self._new):
+            columns = _columns_of(self._new)
+            written = session.write_rows(statements.insert_entry, columns, self._scope)
+            if written != len(self._new):
                 raise ContentionError("an entry that was not there has been written meanwhile")
         if self._changed:
-            columns = _columns_of(self._changed, self._scope)
-            session.write_columns(statements.upsert_entry, columns)
+            columns = _columns_of(self._changed)
+            session.write_rows(statements.upsert_entry, columns, self._scope)
         self._indexes.run(session, statements)

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from ltm.entry import Metadata
 from ltm.search.analysis import Document
-from ltm.sql.execution import Session, Statement
+from ltm.sql.execution import Columns, Session, Statement
 from ltm.typed import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from typing import Any, TypeAlias
+    from typing import Any
 
     from ltm.sql.statements import Statements
-
-
-Columns: TypeAlias = "dict[str, Sequence[Any]]"
-"""Values of rows, by the name of their column."""
-
-
-def scoped(columns: Mapping[str, Sequence[Any]], scope: Mapping[str, Any], count: int) -> Columns:
-    """Return the *columns* of *count* rows beside those that are the same in each row."""
-    return {**columns, **{name: [value] * count for name, value in scope.items()}}
 
 
 class IndexSteps:
@@ -110,9 +100,6 @@ class IndexSteps:
         if self._touched:
             session.run(statements.touch_metadata, {"ids": bind_list(self._touched)})
 
-    def _write(
-        self, session: Session, statement: Statement, columns: Mapping[str, Sequence[Any]]
-    ) -> None:
-        count = len(columns["entry_id"])
-        if count:
-            session.send_columns(statement, scoped(columns, self._scope, count))
+    def _write(self, session: Session, statement: Statement, columns: Columns) -> None:
+        if columns["entry_id"]:
+            session.send_rows(statement, columns, self._scope)

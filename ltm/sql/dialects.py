@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from ltm.sql.execution import Statement
+    from ltm.sql.execution import Columns, Statement
 
 # READ COMMITTED: a statement after a lock sees what was committed while it waited. And a commit is
 # on disk before it is answered, as the payloads that it frees are deleted next.
@@ -94,11 +94,12 @@ class SQLDialect(ABC):
 
     @abstractmethod
     def write_rows(
-        self, connection: Any, statement: Statement, columns: Mapping[str, Sequence[Any]]
+        self, connection: Any, statement: Statement, columns: Columns, shared: Mapping[str, Any]
     ) -> Any:
         """Run an INSERT on a driver's *connection* and return its cursor.
 
-        The values of the rows are in *columns*, by the names of the statement's parameters.
+        The values of the rows are in *columns*, by the names of the statement's parameters; those
+        that are the same in each row are in *shared*.
         """
 
     def pipeline(self, connection: Any) -> AbstractContextManager[object]:  # noqa: ARG002 -- a file takes each at once
@@ -179,11 +180,9 @@ class SQLiteDialect(SQLDialect):
         connection.execute(text)
 
     def write_rows(
-        self, connection: Any, statement: Statement, columns: Mapping[str, Sequence[Any]]
+        self, connection: Any, statement: Statement, columns: Columns, shared: Mapping[str, Any]
     ) -> Any:
-        bound = statement.bind_columns(columns)
-        # A row is made when the driver takes it: no more than one is there at a time.
-        return connection.executemany(statement.text, zip(*bound, strict=True))
+        return connection.executemany(statement.text, statement.bind_rows(columns, shared))
 
     def bind_list(self, values: Sequence[Any]) -> str:
         return json.dumps(values)
@@ -248,9 +247,11 @@ class PostgreSQLDialect(SQLDialect):
         connection.execute(text, prepare=False)
 
     def write_rows(
-        self, connection: Any, statement: Statement, columns: Mapping[str, Sequence[Any]]
+        self, connection: Any, statement: Statement, columns: Columns, shared: Mapping[str, Any]
     ) -> Any:
-        return connection.execute(statement.text, statement.bind(columns))
+        count = len(next(iter(columns.values())))
+        repeated = {name: [value] * count for name, value in shared.items()}
+        return connection.execute(statement.text, statement.bind({**repeated, **columns}))
 
     def pipeline(self, connection: Any) -> AbstractContextManager[object]:
         from psycopg import Pipeline

@@ -8,6 +8,7 @@ would cost several times the statement.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import repeat
 from operator import itemgetter
 from sys import modules
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from typing import Any, TypeAlias
 
 Row: TypeAlias = "tuple[Any, ...]"
+
+Columns: TypeAlias = "Mapping[str, Sequence[Any]]"
+"""Values of rows, by the name of their column."""
 
 ROW_COLUMNS = (
     "id",
@@ -39,6 +43,9 @@ ROW_COLUMNS = (
 
 SCHEMA_MARK = "ltm_schema_here."
 """Stands before the name of each table in the text of a statement that is still in no schema."""
+
+
+_NOTHING: Mapping[str, Any] = {}
 
 
 class Statement:
@@ -101,12 +108,22 @@ class Statement:
         """Return *values* in the order of the parameters by their names."""
         return dict(zip(self.parameters, values, strict=True))
 
-    def bind_columns(self, columns: Mapping[str, Sequence[Any]]) -> list[Sequence[Any]]:
-        """Return the values of each parameter, in their order, for many rows at once."""
-        values = [columns[name] for name in self.parameters]
+    def bind_rows(self, columns: Columns, shared: Mapping[str, Any]) -> Iterable[Row]:
+        """Return the driver's arguments row by row; see :meth:`Session.write_rows`."""
+        values = [columns[name] if name in columns else shared[name] for name in self.parameters]
         for place, convert in self._binders:
-            values[place] = _convert_all(convert, values[place])
-        return values
+            if self.parameters[place] in columns:
+                values[place] = _convert_all(convert, values[place])
+            elif values[place] is not None:
+                values[place] = convert(values[place])
+        # Each row is made when the driver takes it: no more than one is there at a time.
+        return zip(
+            *(
+                value if name in columns else repeat(value)
+                for name, value in zip(self.parameters, values, strict=True)
+            ),
+            strict=False,
+        )
 
     def read(self, row: Row) -> Row:
         """Return a driver's *row* with its values converted to Python's."""
@@ -178,21 +195,28 @@ class Session:
         cursor = self.connection.execute(statement.text, statement.bind(parameters))
         return int(cursor.rowcount)
 
-    def write_rows(self, statement: Statement, rows: Sequence[Mapping[str, Any]]) -> int:
-        """Run an INSERT of the dialect's with all of *rows* and return how many it wrote."""
-        if not rows:
-            return 0
-        return self.write_columns(
-            statement, {name: [row[name] for row in rows] for name in rows[0]}
-        )
+    def write_rows(
+        self, statement: Statement, columns: Columns, shared: Mapping[str, Any] = _NOTHING
+    ) -> int:
+        """Run an INSERT of the dialect's, if there is a row for it.
 
-    def write_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> int:
-        """Do the same with the values of a row or more by their columns."""
-        return int(self.send_columns(statement, columns).rowcount)
+        Args:
+            statement: Made by ``Idiom.insert`` or ``Idiom.upsert``.
+            columns: The values in which rows may differ, one column at least.
+            shared: Values that are the same in all rows; more of them than needed does no harm.
 
-    def send_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> Any:
-        """Do the same and return the cursor; within :meth:`pipeline` it does not know how many."""
-        return self.dialect.write_rows(self.connection, statement, columns)
+        Returns:
+            How many rows were written; within :meth:`pipeline` that isn't known yet.
+        """
+        for values in columns.values():
+            if values:
+                return int(self.send_rows(statement, columns, shared).rowcount)
+            break
+        return 0
+
+    def send_rows(self, statement: Statement, columns: Columns, shared: Mapping[str, Any]) -> Any:
+        """Do the same with a row at least, and return the cursor."""
+        return self.dialect.write_rows(self.connection, statement, columns, shared)
 
     def pipeline(self) -> AbstractContextManager[object]:
         """Return a block within which the database works on what is sent while more is made."""
@@ -229,9 +253,9 @@ class ObservedSession(Session):
         with self._span(statement.operation, statement.text):
             return super().run(statement, parameters)
 
-    def send_columns(self, statement: Statement, columns: Mapping[str, Sequence[Any]]) -> Any:
+    def send_rows(self, statement: Statement, columns: Columns, shared: Mapping[str, Any]) -> Any:
         with self._span(statement.operation, statement.text):
-            return super().send_columns(statement, columns)
+            return super().send_rows(statement, columns, shared)
 
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         rows = list(parameters)
