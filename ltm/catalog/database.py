@@ -83,7 +83,8 @@ class Database:
         self.search: SearchStatements = next(prepared)
         self.migrates = auto_migrate or dialect.makes_own_schema
         """Whether a schema that is missing or old is seen to at first use."""
-        self._guard = SchemaGuard(self)
+        self.guard = SchemaGuard(self)
+        """Whom statements on the tables have to pass."""
         self._group_commit = GroupCommit(self)
 
     @property
@@ -133,7 +134,7 @@ class Database:
             if not connection.in_transaction():
                 connection.begin()
             self.dialect.begin_now(connection)
-            self._guard.require_within(connection)
+            self.guard.require_within(connection)
             enter = self.dialect.enter(gate)
             if enter is not None:
                 connection.exec_driver_sql(enter)
@@ -147,8 +148,8 @@ class Database:
         # The hottest path: all that stands between a caller and the driver is said here once more.
         if self.identity is not None or telemetry.API in modules:
             return self.row(statement, statement.named(values))
-        if not self._guard.is_passed:
-            self._guard.require()
+        if not self.guard.is_passed:
+            self.guard.require()
         connection = self.pool.acquire()
         try:
             row = connection.execute(statement.text, values).fetchone()
@@ -172,7 +173,7 @@ class Database:
             return self.read(lambda session: session.rows(statement, parameters))
 
         def read() -> list[Row]:
-            self._guard.require()
+            self.guard.require()
             connection = self.pool.acquire()
             try:
                 rows = Session(connection, self.dialect).rows(statement, parameters)
@@ -200,8 +201,10 @@ class Database:
         change nothing but the database. It goes through *gate* first, if one is given.
         """
 
+        begin = self.dialect.begin_write(gate)
+
         def write() -> T:
-            with Transaction(self, self.dialect.begin_write(gate)) as session:
+            with Transaction(self, begin) as session:
                 return work(session)
 
         return persistently(write)
@@ -222,7 +225,7 @@ class Database:
         Raises:
             ContentionError: Another transaction got in its way; nothing is written.
         """
-        self._guard.require()
+        self.guard.require()
         connection = self.pool.acquire()
         try:
             while self.pool.has_gone(connection):
@@ -243,11 +246,12 @@ class Database:
 
         *work* may be run more than once, and by any thread; with *is_one* it runs one statement.
         """
-        return self._group_commit.run(work, is_one=is_one and self.pool.commits_each)
+        alone = self.write_one if is_one and self.pool.commits_each else self.write
+        return self._group_commit.run(work, alone)
 
     def revision(self) -> str | None:
         """Return the revision that the schema is at, None where there is none; make nothing."""
-        return persistently(self._guard.read_revision)
+        return persistently(self.guard.read_revision)
 
     def require_schema(self) -> None:
         """See to the schema at first use.
@@ -255,7 +259,7 @@ class Database:
         Raises:
             SchemaOutOfDateError: It is to be made or upgraded by hand.
         """
-        self._guard.require()
+        self.guard.require()
 
     def give_up(self, connection: Any, error: BaseException) -> None:
         """Give back a connection after an *error*, and raise what a driver's error means."""
@@ -291,17 +295,18 @@ class Transaction:
 
     def __enter__(self) -> Session:
         database = self._database
-        if not self._makes_schema:
-            database.require_schema()
+        if not (database.guard.is_passed or self._makes_schema):
+            database.guard.require()
         self._connection = database.pool.acquire()
         try:
-            self._session = Session(self._connection, database.dialect)
-            self._session.command(self._begin)
-            assume(self._session, database)
+            self._session = session = Session(self._connection, database.dialect)
+            session.command(self._begin)
+            if database.identity is not None:
+                assume(session, database)
         except BaseException as error:
             self._fail(error)
             raise
-        return self._session
+        return session
 
     def __exit__(
         self,
@@ -359,7 +364,12 @@ def _once_more(call: Callable[[], T]) -> T:
 def persistently(call: Callable[[], T]) -> T:
     """Return what *call* returns once no other transaction gets in its way."""
     try:
-        return _once_more(call)
+        return call()
+    except ConnectionLostError:
+        try:
+            return call()
+        except ContentionError:
+            pass
     except ContentionError:
         pass
     from tenacity import (

@@ -30,16 +30,17 @@ and what they wait for it does along with its own.
 """
 
 Work = Callable[[Session], bool]
+Run = Callable[[Work], bool]
 
 
 class _Waiting:
     """A write whose thread waits for it."""
 
-    __slots__ = ("error", "is_done", "is_one", "is_written", "work")
+    __slots__ = ("alone", "error", "is_done", "is_written", "work")
 
-    def __init__(self, work: Work, *, is_one: bool) -> None:
+    def __init__(self, work: Work, alone: Run) -> None:
         self.work = work
-        self.is_one = is_one
+        self.alone = alone
         self.is_done = self.is_written = False
         self.error: BaseException | None = None
 
@@ -54,31 +55,35 @@ class GroupCommit:
         self._owner = 0
         """The thread whose turn it is."""
 
-    def run(self, work: Work, *, is_one: bool) -> bool:
+    def run(self, work: Work, alone: Run) -> bool:
         """Return what *work* returns, once it is committed.
 
         Args:
             work: Writes; it may be run more than once, and by any thread.
-            is_one: Whether it runs one statement, which may be its own transaction.
+            alone: Runs it in a transaction that no other write shares.
 
         Raises:
             LTMError: What the database has to say of this write.
         """
         if self._owner == get_ident():
             # In the midst of a write of this very thread, by a signal handler or a finaliser.
-            return self._run(work, is_one=is_one)
+            return alone(work)
         if not self._queue and not self._turn.locked():
             # Nobody waits: there is nobody to share a transaction with.
             with self._turn:
-                return self._in_turn(lambda: self._run(work, is_one=is_one))
+                self._owner = get_ident()
+                try:
+                    return alone(work)
+                finally:
+                    self._owner = 0
         if telemetry.is_on:
             from contextvars import copy_context
 
             # What is traced in it belongs to this call, whichever thread runs it.
             context = copy_context()
-            mine = _Waiting(lambda session: context.run(work, session), is_one=is_one)
+            mine = _Waiting(lambda session: context.run(work, session), alone)
         else:
-            mine = _Waiting(work, is_one=is_one)
+            mine = _Waiting(work, alone)
         try:
             self._queue.append(mine)
             while not mine.is_done:
@@ -87,7 +92,11 @@ class GroupCommit:
                     continue
                 with self._turn:
                     if not mine.is_done:
-                        self._in_turn(lambda: self._commit(self._gather(mine)))
+                        self._owner = get_ident()
+                        try:
+                            self._commit(self._gather(mine))
+                        finally:
+                            self._owner = 0
         except BaseException:
             # An interrupt: it is not to be done any more, by whoever comes across it later.
             mine.is_done = True
@@ -95,13 +104,6 @@ class GroupCommit:
         if mine.error is not None:
             raise mine.error
         return mine.is_written
-
-    def _in_turn(self, act: Callable[[], T]) -> T:
-        self._owner = get_ident()
-        try:
-            return act()
-        finally:
-            self._owner = 0
 
     def _gather(self, mine: _Waiting) -> list[_Waiting]:
         """Return *mine* and those that have waited longest."""
@@ -144,10 +146,7 @@ class GroupCommit:
 
     def _commit_alone(self, waiting: _Waiting) -> None:
         try:
-            waiting.is_written = self._run(waiting.work, is_one=waiting.is_one)
+            waiting.is_written = waiting.alone(waiting.work)
         except Exception as error:  # noqa: BLE001 -- its own thread raises it
             waiting.error = error
         waiting.is_done = True
-
-    def _run(self, work: Work, *, is_one: bool) -> bool:
-        return (self._database.write_one if is_one else self._database.write)(work)

@@ -12,6 +12,8 @@ from datetime import datetime
 from ltm.catalog.commit import Outcome, PlainWrite, Put, is_live, same_metadata
 from ltm.catalog.steps import IndexSteps
 from ltm.entry import AnyRow, Metadata, ValueRow
+from ltm.hashing import write_json
+from ltm.sql.conversions import write_instant
 from ltm.sql.dialects import ContentionError, RefusedError
 from ltm.sql.execution import Row, Session, Statement
 from ltm.typed import TYPE_CHECKING
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ltm.catalog.sql import SQLCatalog
-    from ltm.sql.statements import Statements
 
 EXPECTED = 3
 """After so many new keys in a row the next one is expected to be new, too."""
@@ -37,15 +38,15 @@ def write_plain(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
     if catalog.database.dialect.indexes_within:
         return _write_unseen(catalog, put, now)
     if catalog.news >= EXPECTED:
-        outcome = _write_over(catalog, put, None, now)
+        outcome = _insert(catalog, put, now)
         if outcome is not None:
             return outcome, None
     found = catalog.read_any_value(put.key)
     catalog.news = catalog.news + 1 if found is None else 0
     live = found if found is not None and is_live(found, now) else None
-    is_plain = found is None or (
-        found.storage_uri is None and found.content_hash != put.content_hash
-    )
+    if found is None:
+        return _insert(catalog, put, now), None
+    is_plain = found.storage_uri is None and found.content_hash != put.content_hash
     return _write_over(catalog, put, found, now) if is_plain else None, live
 
 
@@ -54,7 +55,7 @@ def write_first(catalog: SQLCatalog, put: Put, now: datetime) -> Outcome | None:
     if not _is_simple(catalog, put):
         return None
     if not catalog.database.dialect.indexes_within:
-        return _write_over(catalog, put, None, now)
+        return _insert(catalog, put, now)
     insert, _, bound = _whole(catalog, put, now)
     is_new = _run(catalog, bound, lambda session: session.row(insert, bound))
     return None if is_new is None else _outcome(put, None, now)
@@ -65,53 +66,60 @@ def _is_simple(catalog: SQLCatalog, put: Put) -> bool:
     return catalog.database.writes_plain and not (put.created_at or put.updated_at)
 
 
-def _write_over(
-    catalog: SQLCatalog, put: Put, found: AnyRow | None, now: datetime
-) -> Outcome | None:
-    """Write *put* over *found*, or where there is nothing; None if there is something else."""
+def _insert(catalog: SQLCatalog, put: Put, now: datetime) -> Outcome | None:
+    """Write *put* and then what it is found by; None if its key is there.
+
+    What most writes do: values are handed over as they are kept, in the order of the columns.
+    """
+    statements, instant = catalog.database.statements, write_instant(now)
+    scope = catalog.tenant, catalog.table_name
+    entry = (
+        *(put.id, *scope, put.key, put.content_hash, put.storage_uri, put.byte_size),
+        *(put.inlined_text, write_json(put.metadata)),
+        None if put.expires_at is None else write_instant(put.expires_at),
+        *(catalog.table_name, instant, instant),
+    )
+    document = put.document()
+    rows = [(put.id, path, code, *scope, instant) for path, code in _index_rows(put.metadata)]
+
+    def insert(session: Session) -> bool:
+        if not session.send(statements.insert_indexed, entry).rowcount:
+            return False
+        if document is not None:
+            words = (put.id, *scope, document.length, document.text)
+            session.send(statements.insert_search, words)
+        if rows:
+            session.send_many(statements.insert_first_metadata, rows)
+        return True
+
+    is_one = document is None and not rows
+    done = catalog.database.write_soon(insert, is_one=is_one)
+    return _outcome(put, None, now) if done else None
+
+
+def _write_over(catalog: SQLCatalog, put: Put, found: AnyRow, now: datetime) -> Outcome | None:
+    """Write *put* over *found*; None if there is something else."""
     database, statements = catalog.database, catalog.database.statements
-    bound, outcome = _columns(catalog, put, now), _outcome(put, found, now)
-    if found is not None:
-        bound["seen_content_hash"] = found.content_hash
-        bound["seen_metadata"] = found.metadata
-        bound["seen_expires_at"] = found.expires_at
-    if put.analyze is None and not put.metadata and not (found and found.metadata):
-        statement = statements.insert_plain if found is None else statements.write_plain
-        done = database.write_soon(lambda session: session.run(statement, bound) > 0, is_one=True)
-        return outcome if done else None
-    if found is None:
-        statement, index = statements.insert_indexed, _first_index(put, bound)
-    else:
-        statement, steps = statements.write_indexed, IndexSteps(catalog.scope)
+    bound = _columns(catalog, put, now)
+    bound["seen_content_hash"] = found.content_hash
+    bound["seen_metadata"] = found.metadata
+    bound["seen_expires_at"] = found.expires_at
+    is_one = put.analyze is None and not put.metadata and not found.metadata
+    steps = IndexSteps(catalog.scope)
+    if not is_one:
         steps.add(
             *(put.id, put.document(), put.metadata, now),
             replaces=True,
             metadata_changed=not same_metadata(found.metadata, put.metadata),
         )
-        index = steps.run
 
     def write(session: Session) -> bool:
-        if not session.run(statement, bound):
+        if not session.run(statements.write_indexed, bound):
             return False
-        index(session, statements)
+        steps.run(session, statements)
         return True
 
-    return outcome if database.write_soon(write, is_one=False) else None
-
-
-def _first_index(put: Put, bound: dict[str, Any]) -> Callable[[Session, Statements], None]:
-    """Return what indexes *put*, a new entry whose columns are *bound*."""
-    document, (paths, codes) = put.document(), _index_columns(put.metadata)
-    bound["entry_id"] = put.id
-    if document is not None:
-        bound["text"], bound["length"] = document
-
-    def index(session: Session, statements: Statements) -> None:
-        if document is not None:
-            session.run(statements.insert_search, bound)
-        session.write_rows(statements.insert_first_metadata, {"path": paths, "value": codes}, bound)
-
-    return index
+    return _outcome(put, found, now) if database.write_soon(write, is_one=is_one) else None
 
 
 def _write_unseen(catalog: SQLCatalog, put: Put, now: datetime) -> PlainWrite:
@@ -145,7 +153,8 @@ def _whole(
     if put.analyze is None and not put.metadata:
         return statements.insert_plain, statements.write_plain, bound
     bound["text"], bound["length"] = put.document() or (None, None)
-    bound["paths"], bound["codes"] = _index_columns(put.metadata)
+    rows = _index_rows(put.metadata)
+    bound["paths"], bound["codes"] = [path for path, _ in rows], [code for _, code in rows]
     return statements.insert_indexed, statements.write_indexed, bound
 
 
@@ -182,14 +191,13 @@ def _columns(catalog: SQLCatalog, put: Put, now: datetime) -> dict[str, Any]:
     }
 
 
-def _index_columns(metadata: Metadata) -> tuple[list[str], list[str]]:
-    """Return the paths and the codes of the metadata rows of an entry."""
+def _index_rows(metadata: Metadata) -> list[tuple[str, str]]:
+    """Return the paths and codes of the metadata rows of an entry."""
     if not metadata:
-        return [], []
+        return []
     from ltm.search.codes import index_rows
 
-    rows = index_rows(metadata)
-    return [path for path, _ in rows], [code for _, code in rows]
+    return index_rows(metadata)
 
 
 def _outcome(put: Put, found: AnyRow | None, now: datetime) -> Outcome:

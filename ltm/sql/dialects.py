@@ -76,6 +76,9 @@ class SQLDialect(ABC):
     rows_per_insert: ClassVar[int]
     """So many rows of a large batch are handed over at once."""
 
+    command_options: ClassVar[Mapping[str, Any]]
+    """How the driver is asked to run transaction control."""
+
     @abstractmethod
     def gate_number(self, gate: Gate) -> int:
         """Return the number of the lock that stands for *gate*."""
@@ -87,10 +90,6 @@ class SQLDialect(ABC):
     @abstractmethod
     def enter(self, gate: Gate) -> str | None:
         """Return what waits at *gate* within a transaction; None where there is nothing to do."""
-
-    @abstractmethod
-    def command(self, connection: Any, text: str) -> None:
-        """Run transaction control on a driver's *connection*."""
 
     @abstractmethod
     def write_rows(
@@ -162,6 +161,7 @@ class SQLiteDialect(SQLDialect):
     indexes_within = False
     works_aside = False
     rows_per_insert = 500
+    command_options: ClassVar = {}
 
     # Rank 1 compares the index with its content table, not with itself alone.
     check_index = "INSERT INTO ltm_entry_fts(ltm_entry_fts, rank) VALUES ('integrity-check', 1)"
@@ -175,9 +175,6 @@ class SQLiteDialect(SQLDialect):
 
     def enter(self, gate: Gate) -> None:  # noqa: ARG002 -- there is nothing to wait for
         return None
-
-    def command(self, connection: Any, text: str) -> None:
-        connection.execute(text)
 
     def write_rows(
         self, connection: Any, statement: Statement, columns: Columns, shared: Mapping[str, Any]
@@ -225,6 +222,7 @@ class PostgreSQLDialect(SQLDialect):
     indexes_within = True
     works_aside = True
     rows_per_insert = 250  # so that the server begins early
+    command_options: ClassVar = {"prepare": False}
     # The index is made of the words by PostgreSQL itself.
     check_index = None
     rebuild_index = None
@@ -242,9 +240,6 @@ class PostgreSQLDialect(SQLDialect):
         # snapshot is not read again after a wait (tests/postgres/test_postgres_writers.py).
         shared = "" if gate.is_exclusive else "_shared"
         return f"SELECT pg_advisory_xact_lock{shared}({self.gate_number(gate)})"
-
-    def command(self, connection: Any, text: str) -> None:
-        connection.execute(text, prepare=False)
 
     def write_rows(
         self, connection: Any, statement: Statement, columns: Columns, shared: Mapping[str, Any]

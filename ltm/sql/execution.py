@@ -192,8 +192,11 @@ class Session:
 
     def run(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
         """Run a *statement* that changes rows and return how many."""
-        cursor = self.connection.execute(statement.text, statement.bind(parameters))
-        return int(cursor.rowcount)
+        return int(self.send(statement, statement.bind(parameters)).rowcount)
+
+    def send(self, statement: Statement, arguments: Sequence[Any]) -> Any:
+        """Do the same with the driver's own *arguments*, and return the cursor."""
+        return self.connection.execute(statement.text, arguments)
 
     def write_rows(
         self, statement: Statement, columns: Columns, shared: Mapping[str, Any] = _NOTHING
@@ -225,15 +228,17 @@ class Session:
     def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
         """Run *statement* once for each of *parameters*, in one call of the driver."""
         arguments = [statement.bind(each) for each in parameters]
-        if not arguments:
-            return 0
+        return int(self.send_many(statement, arguments).rowcount) if arguments else 0
+
+    def send_many(self, statement: Statement, arguments: Sequence[Sequence[Any]]) -> Any:
+        """Do the same with the driver's own *arguments*, and return the cursor."""
         cursor = self.connection.cursor()
         cursor.executemany(statement.text, arguments)
-        return int(cursor.rowcount)
+        return cursor
 
     def command(self, text: str) -> None:
         """Run transaction control such as ``BEGIN``."""
-        self.dialect.command(self.connection, text)
+        self.connection.execute(text, **self.dialect.command_options)
 
 
 class ObservedSession(Session):
@@ -249,20 +254,17 @@ class ObservedSession(Session):
         with self._span(statement.operation, statement.text):
             return super().row(statement, parameters)
 
-    def run(self, statement: Statement, parameters: Mapping[str, Any]) -> int:
+    def send(self, statement: Statement, arguments: Sequence[Any]) -> Any:
         with self._span(statement.operation, statement.text):
-            return super().run(statement, parameters)
+            return super().send(statement, arguments)
 
     def send_rows(self, statement: Statement, columns: Columns, shared: Mapping[str, Any]) -> Any:
         with self._span(statement.operation, statement.text):
             return super().send_rows(statement, columns, shared)
 
-    def run_many(self, statement: Statement, parameters: Iterable[Mapping[str, Any]]) -> int:
-        rows = list(parameters)
-        if not rows:
-            return 0  # nothing is sent
+    def send_many(self, statement: Statement, arguments: Sequence[Sequence[Any]]) -> Any:
         with self._span(statement.operation, statement.text):
-            return super().run_many(statement, rows)
+            return super().send_many(statement, arguments)
 
     def command(self, text: str) -> None:
         with self._span(text.split(None, 1)[0], text):
