@@ -67,6 +67,9 @@ AnyRow: TypeAlias = EntryRow | ValueRow
 """A row as far as its value and terms go."""
 
 
+_OBJECTS = (dict, Mapping)  # the first is told at once
+
+
 def validate_metadata(metadata: object) -> Metadata:
     """Return *metadata* as a dict of its own, ``{}`` for None.
 
@@ -78,7 +81,7 @@ def validate_metadata(metadata: object) -> Metadata:
     """
     if metadata is None or metadata == {}:
         return {}
-    if not isinstance(metadata, Mapping):
+    if not isinstance(metadata, _OBJECTS):
         raise ValidationError(f"metadata: expected an object, got {type(metadata).__name__}")
     plain = dict(metadata)
     if not plain:

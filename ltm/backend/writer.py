@@ -45,17 +45,14 @@ class PreparedEntry(NamedTuple):
     key: str
     text: str
     """The value as canonical JSON."""
+    byte_size: int
+    """Bytes of the text, which is ASCII."""
     content_hash: str
     metadata: Metadata
     expires_at: datetime | None
     analyze: Callable[[], Document] | None
     created_at: datetime | None = None
     updated_at: datetime | None = None
-
-    @property
-    def byte_size(self) -> int:
-        """Bytes of the text, which is ASCII."""
-        return len(self.text)
 
     @property
     def record(self) -> Record:
@@ -127,6 +124,7 @@ class EntryWriter:
         return PreparedEntry(
             key=name,
             text=text,
+            byte_size=len(text),
             content_hash=hash_text(text),
             metadata=kept,
             expires_at=expiry,
