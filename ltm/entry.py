@@ -10,7 +10,7 @@ from math import isfinite
 
 from ltm.clock import parse_instant, require_utc
 from ltm.errors import SerializationError, ValidationError
-from ltm.hashing import canonical_json, parse
+from ltm.hashing import copy_json
 from ltm.typed import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -87,17 +87,13 @@ def validate_metadata(metadata: object) -> Metadata:
     if not plain:
         return plain
     try:
-        text = canonical_json(plain)
+        copied, text = copy_json(plain)
     except SerializationError as error:
         raise ValidationError(f"metadata: {error}") from error
     # Canonical text is ASCII: NUL and surrogates can only be there as escapes.
     if "\\u0000" in text or "\\ud" in text:
         _refuse_unstorable(plain, "metadata")
-    kept: Metadata
-    if "-0.0" in text:
-        kept = json.loads(text, parse_float=_parse_float)
-    else:
-        kept = parse(text, where="metadata")
+    kept: Metadata = json.loads(text, parse_float=_parse_float) if "-0.0" in text else copied
     return kept
 
 

@@ -25,6 +25,9 @@ MAX_DEPTH = 500
 _CONTAINERS = frozenset((dict, list))
 _PLAIN_TYPES = _CONTAINERS | {str, int, float, bool, type(None)}
 
+_SHORT = 1000
+"""Characters of a text that is read back sooner than its value is looked at."""
+
 _TOO_DEEP = "is nested too deeply"
 
 
@@ -67,18 +70,46 @@ def canonical_json(value: object) -> str:
     """
     try:
         text = _encode(value)
-        # The encoder writes tuples as lists and numbers as keys without a word, and a pair of
-        # surrogates as the character it would encode. Reading the text back finds them all, but
-        # takes longer than a look at a value in which there can't be any of these.
-        if _is_plain(value, text):
-            return text
-        if json.loads(text) == value and not _is_too_deep(text, value):
+        # A look at a long value, in which there may be nothing that is lost, is the shorter way.
+        if len(text) > _SHORT and _is_plain(value, text):
             return text
     except (TypeError, ValueError, RecursionError) as error:
-        path, reason = _find_fault(value)
-        raise SerializationError(path, reason) from error
-    path, reason = _find_fault(value)
-    raise SerializationError(path, reason)
+        raise _refusal(value) from error
+    _read_back(text, value)
+    return text
+
+
+def copy_json(value: object) -> tuple[Any, str]:
+    """Return a copy of *value*, which shares nothing with it, and its canonical JSON.
+
+    Raises:
+        SerializationError: See :func:`canonical_json`.
+    """
+    try:
+        text = _encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise _refusal(value) from error
+    return _read_back(text, value), text
+
+
+def _read_back(text: str, value: object) -> Any:
+    """Return what canonical JSON *text* says, if it is *value*.
+
+    The encoder writes tuples as lists and numbers as keys without a word, and a pair of surrogates
+    as the character it would encode: this finds them all.
+    """
+    try:
+        found, _ = _raw_decode(text)
+        if found == value and not _is_too_deep(text, value):
+            return found
+    except (ValueError, RecursionError) as error:
+        raise _refusal(value) from error
+    raise _refusal(value)
+
+
+def _refusal(value: object) -> SerializationError:
+    """Return what is wrong with *value*."""
+    return SerializationError(*_find_fault(value))
 
 
 def write_json(value: object) -> str:

@@ -105,6 +105,7 @@ def _write_over(catalog: SQLCatalog, put: Put, found: AnyRow, now: datetime) -> 
     bound["seen_metadata"] = found.metadata
     bound["seen_expires_at"] = found.expires_at
     is_one = put.analyze is None and not put.metadata and not found.metadata
+    statement = statements.write_plain if is_one else statements.write_indexed
     steps = IndexSteps(catalog.scope)
     if not is_one:
         steps.add(
@@ -114,7 +115,7 @@ def _write_over(catalog: SQLCatalog, put: Put, found: AnyRow, now: datetime) -> 
         )
 
     def write(session: Session) -> bool:
-        if not session.run(statements.write_indexed, bound):
+        if not session.run(statement, bound):
             return False
         steps.run(session, statements)
         return True
