@@ -141,7 +141,7 @@ class Analyzer:
             words = text.translate(self._characters).split()
             if has_unspaced(text):
                 return list(self._split_scripts(words, with_characters=with_characters))
-        return [token for token in map(self._tokens.__getitem__, words) if token]
+        return [*filter(None, map(self._tokens.__getitem__, words))]
 
     def _split_scripts(self, words: list[str], *, with_characters: bool) -> Iterator[str]:
         from ltm.search.scripts import split_scripts

@@ -92,11 +92,18 @@ def index_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     Raises:
         ValidationError: The metadata holds what is not JSON.
     """
-    if not any(isinstance(value, _CONTAINERS) for value in metadata.values()):
-        return [
-            (encode_path(path), _cut(_encode_scalar(value), MAX_CODE_BYTES))
-            for path, value in metadata.items()
-        ]
+    flat: list[tuple[str, str]] = []
+    for path, value in metadata.items():
+        if isinstance(value, _CONTAINERS):
+            return _nested_rows(metadata)
+        code = STRING + value if type(value) is str else _encode_scalar(value)
+        if len(code) > MAX_CODE_BYTES // 4:
+            code = _cut(code, MAX_CODE_BYTES)
+        flat.append((path if len(path) <= MAX_PATH_BYTES // 4 else encode_path(path), code))
+    return flat
+
+
+def _nested_rows(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     codes = _container_codes(metadata.values())
     rows: dict[tuple[str, str], None] = {}
     for path, node in _nodes(metadata):
