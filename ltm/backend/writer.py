@@ -122,13 +122,13 @@ class EntryWriter:
             expiry = resolve_expiry(self._clock(), ttl=ttl, expires_at=expires_at, metadata=kept)
         text = canonical_json(value)
         return PreparedEntry(
-            key=name,
-            text=text,
-            byte_size=len(text),
-            content_hash=hash_text(text),
-            metadata=kept,
-            expires_at=expiry,
-            analyze=self.read_document(name, value),
+            name,
+            text,
+            len(text),
+            hash_text(text),
+            kept,
+            expiry,
+            self.read_document(name, value),
             created_at=None if created_at is None else require_utc(created_at, "created_at"),
             updated_at=None if updated_at is None else require_utc(updated_at, "updated_at"),
         )

@@ -47,6 +47,7 @@ class BoundDatabase(Database):
         self.search = parent.search
         self._connection = connection
         self.identity = identity
+        self.writes_plain = False
         self._errors = errors or parent.pool.error
 
     @contextmanager
@@ -58,10 +59,6 @@ class BoundDatabase(Database):
     @property
     def errors(self) -> Errors:
         return self._errors
-
-    @property
-    def writes_plain(self) -> bool:
-        return False
 
     def look_up(self, statement: Statement, values: Sequence[str]) -> Row | None:
         return self.row(statement, statement.named(values))

@@ -74,6 +74,8 @@ class Database:
         self.dialect = dialect = DIALECTS[dialect_name]
         self.schema = schema
         self.identity = identity
+        self.writes_plain = identity is None
+        """Whether a statement of its own may be a transaction of its own."""
         prepared: Iterator[Any] = (
             PreparedStatements(group, dialect, schema)
             for group in ("Statements", "HistoryStatements", "SearchStatements")
@@ -213,11 +215,6 @@ class Database:
     def errors(self) -> Errors:
         """What a statement raises that fails."""
         return self.pool.error
-
-    @property
-    def writes_plain(self) -> bool:
-        """Whether a statement of its own may be a transaction of its own."""
-        return self.identity is None
 
     def write_one(self, work: Callable[[Session], T]) -> T:
         """Return what *work* returns, which runs one statement that is its own transaction.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import cache
 
 from ltm.catalog.commit import Outcome, PlainWrite, Put, is_live, same_metadata
 from ltm.catalog.steps import IndexSteps
@@ -63,7 +64,7 @@ def write_first(catalog: SQLCatalog, put: Put, now: datetime) -> Outcome | None:
 
 def _is_simple(catalog: SQLCatalog, put: Put) -> bool:
     """Return whether a statement of its own may write *put*."""
-    return catalog.database.writes_plain and not (put.created_at or put.updated_at)
+    return catalog.database.writes_plain and put.created_at is None and put.updated_at is None
 
 
 def _insert(catalog: SQLCatalog, put: Put, now: datetime) -> Outcome | None:
@@ -80,7 +81,9 @@ def _insert(catalog: SQLCatalog, put: Put, now: datetime) -> Outcome | None:
         *(catalog.table_name, instant, instant),
     )
     document = put.document()
-    rows = [(put.id, path, code, *scope, instant) for path, code in _index_rows(put.metadata)]
+    rows: list[tuple[str, ...]] = []
+    if put.metadata:
+        rows = [(put.id, path, code, *scope, instant) for path, code in _index_rows()(put.metadata)]
 
     def insert(session: Session) -> bool:
         if not session.send(statements.insert_indexed, entry).rowcount:
@@ -154,7 +157,7 @@ def _whole(
     if put.analyze is None and not put.metadata:
         return statements.insert_plain, statements.write_plain, bound
     bound["text"], bound["length"] = put.document() or (None, None)
-    rows = _index_rows(put.metadata)
+    rows = _index_rows()(put.metadata) if put.metadata else []
     bound["paths"], bound["codes"] = [path for path, _ in rows], [code for _, code in rows]
     return statements.insert_indexed, statements.write_indexed, bound
 
@@ -192,13 +195,12 @@ def _columns(catalog: SQLCatalog, put: Put, now: datetime) -> dict[str, Any]:
     }
 
 
-def _index_rows(metadata: Metadata) -> list[tuple[str, str]]:
-    """Return the paths and codes of the metadata rows of an entry."""
-    if not metadata:
-        return []
+@cache
+def _index_rows() -> Callable[[Metadata], list[tuple[str, str]]]:
+    """Return what makes metadata rows, imported where there are any."""
     from ltm.search.codes import index_rows
 
-    return index_rows(metadata)
+    return index_rows
 
 
 def _outcome(put: Put, found: AnyRow | None, now: datetime) -> Outcome:

@@ -212,6 +212,8 @@ class _TokenCache(dict[str, str]):
 
     def __missing__(self, word: str) -> str:
         token = self._make_token(word)
+        if token == word:
+            token = word  # one object for both is found in half the memory
         if len(word) <= MAX_WORD_CHARACTERS:
             if len(self) >= _CACHED_WORDS:
                 self.clear()
