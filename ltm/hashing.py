@@ -25,8 +25,11 @@ MAX_DEPTH = 500
 _CONTAINERS = frozenset((dict, list))
 _PLAIN_TYPES = _CONTAINERS | {str, int, float, bool, type(None)}
 
-_SHORT = 1000
-"""Characters of a text that is read back sooner than its value is looked at."""
+_SHORT = 2 * MAX_DEPTH
+"""Characters of a text that is read back sooner than its value is looked at.
+
+In fewer, nothing can be nested too deeply: each level takes two.
+"""
 
 _TOO_DEEP = "is nested too deeply"
 
@@ -71,7 +74,7 @@ def canonical_json(value: object) -> str:
     try:
         text = _encode(value)
         # A look at a long value, in which there may be nothing that is lost, is the shorter way.
-        if len(text) > _SHORT and _is_plain(value, text):
+        if len(text) >= _SHORT and _is_plain(value, text):
             return text
     except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(value) from error
@@ -100,7 +103,7 @@ def _read_back(text: str, value: object) -> Any:
     """
     try:
         found, _ = _raw_decode(text)
-        if found == value and not _is_too_deep(text, value):
+        if found == value and (len(text) < _SHORT or not _is_too_deep(text, value)):
             return found
     except (ValueError, RecursionError) as error:
         raise _refusal(value) from error

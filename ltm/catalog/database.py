@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from sys import modules
-from types import TracebackType
 
 from ltm import telemetry
 from ltm.catalog.group_commit import GroupCommit
@@ -110,14 +109,16 @@ class Database:
         return contextmanager(self._transaction)(gate)
 
     def _transaction(self, gate: Gate) -> Iterator[Database]:
-        from contextlib import ExitStack
-
         from ltm.catalog.bound_database import BoundDatabase
 
-        begin = self.dialect.begin_write(gate)
-        with ExitStack() as stack:
-            session = _once_more(lambda: stack.enter_context(Transaction(self, begin)))
+        session = _once_more(lambda: self._begin(self.dialect.begin_at(gate)))
+        try:
             yield BoundDatabase(self, session.connection)
+            self._commit(session)
+        except BaseException as error:
+            self._roll_back(session.connection, error)
+            raise
+        self.pool.release(session.connection)
 
     def join(self, connection: Connection, gate: Gate) -> Database:
         """Return a database whose statements run in the transaction of a caller's *connection*.
@@ -189,12 +190,7 @@ class Database:
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Return what *work* returns, whose statements all see one state of the database."""
-
-        def read() -> T:
-            with Transaction(self, self.dialect.begin_read) as session:
-                return work(session)
-
-        return persistently(read)
+        return persistently(lambda: self.transact(self.dialect.begin_read, work))
 
     def write(self, work: Callable[[Session], T], gate: Gate | None = None) -> T:
         """Return what *work* returns, run in a transaction that commits at its end.
@@ -202,14 +198,31 @@ class Database:
         *work* is run anew, from its beginning, when another transaction got in its way; so it must
         change nothing but the database. It goes through *gate* first, if one is given.
         """
+        begin = self.dialect.begin_write if gate is None else self.dialect.begin_at(gate)
+        try:
+            return self.transact(begin, work)
+        except (ConnectionLostError, ContentionError) as error:
+            return _anew(lambda: self.transact(begin, work), error)
 
-        begin = self.dialect.begin_write(gate)
+    def transact(
+        self, begin: str, work: Callable[[Session], T], *, makes_schema: bool = False
+    ) -> T:
+        """Return what *work* returns, run once, in a transaction of the pool's.
 
-        def write() -> T:
-            with Transaction(self, begin) as session:
-                return work(session)
-
-        return persistently(write)
+        Args:
+            begin: Begins it.
+            work: Runs its statements.
+            makes_schema: Whether there need be no schema yet.
+        """
+        session = self._begin(begin, makes_schema=makes_schema)
+        try:
+            result = work(session)
+            self._commit(session)
+        except BaseException as error:
+            self._roll_back(session.connection, error)
+            raise
+        self.pool.release(session.connection)
+        return result
 
     @property
     def errors(self) -> Errors:
@@ -272,78 +285,43 @@ class Database:
         """Close the pool; idempotent."""
         self.pool.close()
 
-
-class Transaction:
-    """A transaction on a connection of the pool's, for the length of a block."""
-
-    __slots__ = ("_begin", "_connection", "_database", "_makes_schema", "_session")
-
-    def __init__(self, database: Database, begin: str, *, makes_schema: bool = False) -> None:
-        """Describe it; nothing is begun.
-
-        Args:
-            database: Whose pool.
-            begin: Begins it.
-            makes_schema: Whether there need be no schema yet.
-        """
-        self._database = database
-        self._begin = begin
-        self._makes_schema = makes_schema
-
-    def __enter__(self) -> Session:
-        database = self._database
-        if not (database.guard.is_passed or self._makes_schema):
-            database.guard.require()
-        self._connection = database.pool.acquire()
+    def _begin(self, begin: str, *, makes_schema: bool = False) -> Session:
+        """Return a session on a connection of the pool's, in a transaction."""
+        if not (self.guard.is_passed or makes_schema):
+            self.guard.require()
+        connection = self.pool.acquire()
         try:
-            self._session = session = Session(self._connection, database.dialect)
-            session.command(self._begin)
-            if database.identity is not None:
-                assume(session, database)
+            session = Session(connection, self.dialect)
+            session.command(begin)
+            if self.identity is not None:
+                assume(session, self)
         except BaseException as error:
-            self._fail(error)
+            self._roll_back(connection, error)
             raise
         return session
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._fail(error)
-            return
-        try:
-            self._commit()
-        except BaseException as failure:
-            self._fail(failure)
-            raise
-        self._database.pool.release(self._connection)
-
-    def _fail(self, error: BaseException) -> None:
-        """End the transaction after an *error*, and raise what a driver's error means."""
-        if isinstance(error, LTMError) and not isinstance(error, BrokenConnectionError):
-            try:
-                self._session.command("ROLLBACK")
-            except BaseException as failure:
-                self._database.give_up(self._connection, failure)
-                raise
-        self._database.give_up(self._connection, error)
-
-    def _commit(self) -> None:
-        database = self._database
-        if database.pool.has_failed(self._connection):
+    def _commit(self, session: Session) -> None:
+        pool = self.pool
+        if pool.has_failed(session.connection):
             # COMMIT would be answered by a rollback, and not by an error.
-            where = database.pool.where
-            raise CatalogUnavailableError(f"catalog {where}: a statement has failed")
+            raise CatalogUnavailableError(f"catalog {pool.where}: a statement has failed")
         try:
-            self._session.command("COMMIT")
-        except database.pool.error as error:
-            failure = database.dialect.translate(error, database.pool.where)
+            session.command("COMMIT")
+        except pool.error as error:
+            failure = self.dialect.translate(error, pool.where)
             if isinstance(failure, BrokenConnectionError):
                 raise _in_doubt(failure) from error
             raise
+
+    def _roll_back(self, connection: Any, error: BaseException) -> None:
+        """End a transaction after an *error*, and raise what a driver's error means."""
+        if isinstance(error, LTMError) and not isinstance(error, BrokenConnectionError):
+            try:
+                Session(connection, self.dialect).command("ROLLBACK")
+            except BaseException as failure:
+                self.give_up(connection, failure)
+                raise
+        self.give_up(connection, error)
 
 
 def _in_doubt(error: BrokenConnectionError) -> BrokenConnectionError:
@@ -362,13 +340,17 @@ def persistently(call: Callable[[], T]) -> T:
     """Return what *call* returns once no other transaction gets in its way."""
     try:
         return call()
-    except ConnectionLostError:
+    except (ConnectionLostError, ContentionError) as error:
+        return _anew(call, error)
+
+
+def _anew(call: Callable[[], T], error: CatalogUnavailableError) -> T:
+    """Return what *call* returns in the end, which has failed by *error*."""
+    if isinstance(error, ConnectionLostError):
         try:
             return call()
         except ContentionError:
             pass
-    except ContentionError:
-        pass
     from tenacity import (
         Retrying,
         retry_if_exception_type,

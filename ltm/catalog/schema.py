@@ -101,14 +101,11 @@ class SchemaGuard:
                 raise database.dialect.translate(error, database.pool.where) from error
         self.is_passed = True
 
-    def _make(self) -> str | None:
+    def _make(self) -> str:
         """Make the schema if there is none, and return the revision that is there then."""
-        from ltm.catalog.database import Transaction
-
         database = self._database
-        with Transaction(
-            database, database.dialect.begin_write(None), makes_schema=True
-        ) as session:
+
+        def make(session: Session) -> str:
             try:
                 row = session.row(database.statements.select_revision, {})
             except database.pool.error as error:
@@ -121,6 +118,8 @@ class SchemaGuard:
             for ddl in schema_of(database.dialect):
                 session.command(ddl)
             return HEAD
+
+        return database.transact(database.dialect.begin_write, make, makes_schema=True)
 
 
 def _out_of_date(revision: str | None) -> SchemaOutOfDateError:

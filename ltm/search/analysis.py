@@ -111,7 +111,7 @@ class Analyzer:
                 remaining -= len(item)
             elif isinstance(item, dict):
                 # As in the canonical JSON, so that the stored text gives the same words again.
-                pending += [item[name] for name in sorted(item, reverse=True)]
+                pending += map(item.__getitem__, sorted(item, reverse=True))
             elif isinstance(item, list):
                 pending += item[::-1]
         return partial(self._analyze_source, "\n".join(parts))

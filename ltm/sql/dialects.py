@@ -61,6 +61,8 @@ class SQLDialect(ABC):
     name: ClassVar[str]
     begin_read: ClassVar[str]
     """Begins a transaction whose statements all see one state."""
+    begin_write: ClassVar[str]
+    """Begins a transaction that may write."""
     makes_own_schema: ClassVar[bool]
     """Whether a catalog makes and upgrades its schema without being told to."""
 
@@ -83,9 +85,11 @@ class SQLDialect(ABC):
     def gate_number(self, gate: Gate) -> int:
         """Return the number of the lock that stands for *gate*."""
 
-    @abstractmethod
-    def begin_write(self, gate: Gate | None) -> str:
+    def begin_at(self, gate: Gate) -> str:
         """Return what begins a transaction that may write, and waits at *gate* for its turn."""
+        enter = self.enter(gate)
+        # In one round trip.
+        return self.begin_write if enter is None else f"{self.begin_write}; {enter}"
 
     @abstractmethod
     def enter(self, gate: Gate) -> str | None:
@@ -156,6 +160,7 @@ class SQLiteDialect(SQLDialect):
 
     name = "sqlite"
     begin_read = "BEGIN"
+    begin_write = "BEGIN IMMEDIATE"
     makes_own_schema = True
     finds_by_key = True
     indexes_within = False
@@ -170,10 +175,7 @@ class SQLiteDialect(SQLDialect):
     def gate_number(self, gate: Gate) -> int:  # noqa: ARG002 -- see enter
         return 0
 
-    def begin_write(self, gate: Gate | None) -> str:  # noqa: ARG002 -- writers take turns anyway
-        return "BEGIN IMMEDIATE"
-
-    def enter(self, gate: Gate) -> None:  # noqa: ARG002 -- there is nothing to wait for
+    def enter(self, gate: Gate) -> None:  # noqa: ARG002 -- writers take turns anyway
         return None
 
     def write_rows(
@@ -195,7 +197,7 @@ class SQLiteDialect(SQLDialect):
     def begin_now(self, connection: Connection) -> None:
         # An engine that was handed in leaves it to the driver to begin, which does so too late.
         if not getattr(connection.connection.driver_connection, "in_transaction", False):
-            connection.exec_driver_sql(self.begin_write(None))
+            connection.exec_driver_sql(self.begin_write)
 
     def lock_schema(self, connection: Connection) -> None:
         self.begin_now(connection)
@@ -217,6 +219,7 @@ class PostgreSQLDialect(SQLDialect):
 
     name = "postgresql"
     begin_read = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    begin_write = _BEGIN_WRITE
     makes_own_schema = False
     finds_by_key = False
     indexes_within = True
@@ -229,10 +232,6 @@ class PostgreSQLDialect(SQLDialect):
 
     def gate_number(self, gate: Gate) -> int:
         return _number_of(gate.table)
-
-    def begin_write(self, gate: Gate | None) -> str:
-        # All in one round trip.
-        return _BEGIN_WRITE if gate is None else f"{_BEGIN_WRITE}; {self.enter(gate)}"
 
     def enter(self, gate: Gate) -> str:
         # In a statement of its own: the next one's view of the data is newer than the lock. Row
