@@ -60,7 +60,8 @@ def _make_encode() -> Callable[[object], str]:
     return lambda value: "".join(chunks(value, 0))
 
 
-_encode = _make_encode()
+write_json = _make_encode()
+"""Returns the canonical JSON of a value that is known to be JSON."""
 
 
 def canonical_json(value: object) -> str:
@@ -72,7 +73,7 @@ def canonical_json(value: object) -> str:
             limit, or nesting deeper than 500. The message names the path.
     """
     try:
-        text = _encode(value)
+        text = write_json(value)
         # A look at a long value, in which there may be nothing that is lost, is the shorter way.
         if len(text) >= _SHORT and _is_plain(value, text):
             return text
@@ -89,7 +90,7 @@ def copy_json(value: object) -> tuple[Any, str]:
         SerializationError: See :func:`canonical_json`.
     """
     try:
-        text = _encode(value)
+        text = write_json(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(value) from error
     return _read_back(text, value), text
@@ -113,11 +114,6 @@ def _read_back(text: str, value: object) -> Any:
 def _refusal(value: object) -> SerializationError:
     """Return what is wrong with *value*."""
     return SerializationError(*_find_fault(value))
-
-
-def write_json(value: object) -> str:
-    """Return the canonical JSON of a *value* that is known to be JSON."""
-    return _encode(value)
 
 
 def hash_text(text: str) -> str:

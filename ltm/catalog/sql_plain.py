@@ -13,8 +13,7 @@ from functools import cache
 from ltm.catalog.commit import Outcome, PlainWrite, Put, is_live, same_metadata
 from ltm.catalog.steps import IndexSteps
 from ltm.entry import AnyRow, Metadata, ValueRow
-from ltm.hashing import write_json
-from ltm.sql.conversions import write_instant
+from ltm.sql.conversions import write_document, write_instant
 from ltm.sql.dialects import ContentionError, RefusedError
 from ltm.sql.execution import Row, Session, Statement
 from ltm.typed import TYPE_CHECKING
@@ -76,7 +75,7 @@ def _insert(catalog: SQLCatalog, put: Put, now: datetime) -> Outcome | None:
     scope = catalog.tenant, catalog.table_name
     entry = (
         *(put.id, *scope, put.key, put.content_hash, put.storage_uri, put.byte_size),
-        *(put.inlined_text, write_json(put.metadata)),
+        *(put.inlined_text, write_document(put.metadata)),
         None if put.expires_at is None else write_instant(put.expires_at),
         *(catalog.table_name, instant, instant),
     )
