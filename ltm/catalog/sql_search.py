@@ -106,10 +106,9 @@ def _find_ranked(
             for document in expired:
                 found.pop(document, None)
 
-    def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
-        bound, terms = {"documents": dialect.bind_list(documents)}, sorted(bounds)
-        for entry_id, words, text in session.rows(statements.select_documents, bound):
-            yield entry_id, words, [*map(text.split(" ").count, terms)]
+    def look_up(documents: Sequence[int]) -> list[Row]:
+        listed = {"documents": dialect.bind_list(documents)}
+        return session.rows(statements.select_documents, listed)
 
     return rank_contenders(
         bounds,

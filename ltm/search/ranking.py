@@ -70,7 +70,7 @@ def rank(
 
 def rank_contenders(
     bounds: Mapping[str, Mapping[int, int]],
-    look_up: Callable[[Sequence[int]], Iterable[tuple[str, int, Sequence[int]]]],
+    look_up: Callable[[Sequence[int]], Iterable[tuple[int, str, int, str]]],
     *,
     document_count: int,
     total_length: int,
@@ -88,9 +88,9 @@ def rank_contenders(
 
     Args:
         bounds: For each term the documents of all live entries that contain it, and how often it
-            may occur in them.
-        look_up: Returns, of documents, entry id, length, and how often each term occurs, in the
-            order of the terms.
+            may occur in them: once at least.
+        look_up: Returns of documents, in any order, each with its entry id, its length and its
+            tokens, joined by spaces.
         document_count: As for :func:`rank`.
         total_length: As for :func:`rank`.
         shortest: No entry is shorter.
@@ -100,23 +100,23 @@ def rank_contenders(
         at_once: So many documents are looked up at first, then twice as many, and so on.
     """
     per_token = _weigh_token(document_count, total_length)
-    terms: list[tuple[float, Mapping[int, int], dict[int, float]]] = []
+    terms: list[tuple[str, float, Mapping[int, int], dict[int, float]]] = []
     any_term: set[int] = set()
     several: set[int] = set()
-    for _, found in sorted(bounds.items()):
+    for term, found in sorted(bounds.items()):
         idf = _weigh_term(len(found), document_count)
         gains = {
             frequency: idf * frequency / (frequency + FIXED + per_token * shortest)
             for frequency in set(found.values())
         }
-        terms.append((idf, found, gains))
+        terms.append((term, idf, found, gains))
         several |= any_term.intersection(found)
         any_term.update(found)
     # Of documents with several terms the least that they may score, too: mostly that is more than
     # others can, which then need not even be put in order. All scores are negated, for the order.
     most = dict.fromkeys(several if allowed is None else several & allowed, 0.0)
     least = dict(most)
-    for idf, found, gains in terms:
+    for _, idf, found, gains in terms:
         gain = idf / (1 + FIXED + per_token * longest)
         for document in most:
             frequency = found.get(document)
@@ -124,7 +124,7 @@ def rank_contenders(
                 most[document] -= gains[frequency]
                 least[document] -= gain
     worst = heapq.nsmallest(limit, least.values())[-1] if len(least) >= limit else 0.0
-    for _, found, gains in terms:
+    for _, _, found, gains in terms:
         if -max(gains.values(), default=0.0) <= worst:
             single = found.keys() - several
             for document in single if allowed is None else single & allowed:
@@ -135,9 +135,14 @@ def rank_contenders(
     best: list[tuple[float, str]] = []
     start, count = 0, max(at_once, limit)
     while start < len(contenders) and (len(best) < limit or most[contenders[start]] <= best[-1][0]):
-        for entry_id, length, frequencies in look_up(contenders[start : start + count]):
+        for document, entry_id, length, text in look_up(contenders[start : start + count]):
             score = 0.0
-            for (idf, _, _), frequency in zip(terms, frequencies, strict=True):
+            tokens: list[str] | None = None
+            for term, idf, found, _ in terms:
+                frequency = found.get(document, 0)
+                if frequency > 1:
+                    tokens = tokens or text.split(" ")
+                    frequency = tokens.count(term)
                 score += idf * frequency / (frequency + FIXED + per_token * length)
             best.append((-score, entry_id))
         best = heapq.nsmallest(limit, best)

@@ -130,8 +130,8 @@ class SearchStatements:
 
     @CompiledOnce
     def select_documents(self) -> Select[Any]:
-        """Entry id, length and text of ``documents``, in no order."""
-        columns = SEARCH.c.entry_id, SEARCH.c.length, SEARCH.c.text
+        """Document, entry id, length and text of ``documents``, in no order."""
+        columns = SEARCH.c.document_id, SEARCH.c.entry_id, SEARCH.c.length, SEARCH.c.text
         return select(*columns).where(self.idiom.is_among(SEARCH.c.document_id, "documents"))
 
     def select_allowed(

@@ -94,15 +94,12 @@ def test_looking_up_contenders_only_changes_no_bit(
             entries.setdefault(entry_id, (length, {}))[1][term] = frequency
     asked: list[int] = []
 
-    def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
+    def look_up(documents: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
         asked.extend(documents)
         for document in documents:
             length, frequencies = entries[f"{document:02d}"]
-            yield (
-                f"{document:02d}",
-                length,
-                [frequencies.get(term, 0) for term in sorted(postings)],
-            )
+            tokens = [term for term, count in frequencies.items() for _ in range(count)]
+            yield document, f"{document:02d}", length, " ".join(tokens)
 
     bounds = {
         term: {
@@ -135,10 +132,10 @@ def test_what_cannot_be_among_the_best_is_not_looked_up() -> None:
     }
     asked: list[int] = []
 
-    def look_up(documents: Sequence[int]) -> Iterator[tuple[str, int, list[int]]]:
+    def look_up(documents: Sequence[int]) -> Iterator[tuple[int, str, int, str]]:
         asked.extend(documents)
         for document in documents:
-            yield f"{document:04d}", 10, [1, int(document % 50 == 0)]
+            yield document, f"{document:04d}", 10, "common" if document % 50 else "common rare"
 
     hits = rank_contenders(
         bounds, look_up, document_count=1000, total_length=10_000, shortest=10, longest=10, limit=10
@@ -150,7 +147,7 @@ def test_what_cannot_be_among_the_best_is_not_looked_up() -> None:
 def test_equal_scores_are_ordered_by_id_whatever_the_order_of_documents() -> None:
     hits = rank_contenders(
         {"t": dict.fromkeys(range(100), 1)},
-        lambda documents: [(f"{99 - document:02d}", 5, [1]) for document in documents],
+        lambda documents: [(document, f"{99 - document:02d}", 5, "t") for document in documents],
         document_count=100,
         total_length=500,
         shortest=5,
@@ -163,7 +160,7 @@ def test_equal_scores_are_ordered_by_id_whatever_the_order_of_documents() -> Non
 
 def test_a_long_entry_with_all_terms_may_come_after_a_short_one_with_one() -> None:
     postings = {"tea": [("long", 100, 1), ("short", 2, 9)], "milk": [("long", 100, 1)]}
-    found = {0: ("long", 100, [1, 1]), 1: ("short", 2, [0, 9])}
+    found = {0: (0, "long", 100, "tea milk"), 1: (1, "short", 2, " ".join(["tea"] * 9))}
     hits = rank_contenders(
         {"tea": {0: 1, 1: 9}, "milk": {0: 1}},
         lambda documents: [found[document] for document in documents],
