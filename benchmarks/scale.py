@@ -51,7 +51,7 @@ FULL = Scale(
     searched=10_000,
     crowds=7,
     writers=8,
-    writes=100,
+    writes=1000,
     uploads=3,
     objects=100,
 )
@@ -68,7 +68,7 @@ QUICK = Scale(
     searched=3000,
     crowds=1,
     writers=8,
-    writes=50,
+    writes=100,
     uploads=1,
     objects=100,
 )

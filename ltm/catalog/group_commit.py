@@ -21,14 +21,6 @@ if TYPE_CHECKING:
 MAX_TOGETHER = 64
 """So many writes share a transaction at most: others wait for it, in other processes too."""
 
-PAUSE = 0.001
-"""Seconds after which a thread that waits looks again.
-
-To be woken for each write would cost all threads more than the write: whoever has the interpreter
-gives it up, and gets it back when the woken one is through. While they sleep one thread writes on,
-and what they wait for it does along with its own.
-"""
-
 Work = Callable[[Session], bool]
 Run = Callable[[Work], bool]
 
@@ -88,7 +80,10 @@ class GroupCommit:
             self._queue.append(mine)
             while not mine.is_done:
                 if self._turn.locked():
-                    sleep(PAUSE)
+                    # To be woken for each write would cost all threads more than the write: whoever
+                    # has the interpreter gives it up, and gets it back when the woken one is
+                    # through. While they sleep one thread writes on, and their writes with its own.
+                    sleep(self._database.pool.pause)
                     continue
                 with self._turn:
                     if not mine.is_done:

@@ -27,6 +27,8 @@ class DriverPool(ABC):
     """What the driver's errors are instances of."""
     where: str
     """Names the database in messages, without secrets."""
+    pause = 0.001
+    """Seconds that a thread sleeps whose write another one does along with its own."""
     commits_each = True
     """Whether a statement that runs on its own has committed when it ends, whatever else is up."""
 
