@@ -213,8 +213,8 @@ def _compare(place: Place) -> Iterator[Comparison]:
 CROWDS = Topic(
     "crowds",
     "Many writers",
-    "Each writes entries of its own, one by one, search off; all begin at one sign. Ratios are of\n"
-    "throughput: more is better. On SQLite the raw side reads the old row first, on PostgreSQL\n"
-    "it does not.",
+    "Each writes entries of its own, one by one, search off: a thousand of them in a full run.\n"
+    "All begin at one sign. Ratios are of throughput: more is better. On SQLite the raw side\n"
+    "reads the old row first, on PostgreSQL it does not.",
     _compare,
 )

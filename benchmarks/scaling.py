@@ -28,9 +28,10 @@ def _compare(place: Place) -> Iterator[Comparison]:
         return open_sqlite(place.directory, name, enable_fts=False)
 
     def draw(number: int) -> list[float]:
+        # That leaves nothing else in the processor's caches, so more than a few have to follow.
         place.warm()
         chance = random.Random(number)
-        return [chance.random() for _ in range(scale.singles)]
+        return [chance.random() for _ in range(10 * scale.singles)]
 
     with ExitStack() as stack:
         few = stack.enter_context(closing(make("few", scale.few)))

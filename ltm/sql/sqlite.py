@@ -44,8 +44,8 @@ class SQLitePool(DriverPool):
         self.where = path
         self._path = path
         self._durability = durability
-        # About as long as a commit waits for the disk; and where none does, as long as SQLite
-        # itself lets a connection sleep at its second try.
+        # About as long as a commit waits for the disk; where none does, they had better let the one
+        # that writes get on.
         self.pause = 0.001 if durability == "full" else 0.003
         self._busy_timeout = busy_timeout
         self._idle: list[sqlite3.Connection] = []
