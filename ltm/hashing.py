@@ -106,7 +106,7 @@ def _read_back(text: str, value: object) -> Any:
         found, _ = _raw_decode(text)
         if found == value and (len(text) < _SHORT or not _is_too_deep(text, value)):
             return found
-    except (ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _refusal(value) from error
     raise _refusal(value)
 

@@ -263,14 +263,6 @@ class Database:
         """Return the revision that the schema is at, None where there is none; make nothing."""
         return persistently(self.guard.read_revision)
 
-    def require_schema(self) -> None:
-        """See to the schema at first use.
-
-        Raises:
-            SchemaOutOfDateError: It is to be made or upgraded by hand.
-        """
-        self.guard.require()
-
     def give_up(self, connection: Any, error: BaseException) -> None:
         """Give back a connection after an *error*, and raise what a driver's error means."""
         if isinstance(error, LTMError) and not isinstance(error, BrokenConnectionError):
