@@ -57,17 +57,22 @@ class GroupCommit:
         Raises:
             LTMError: What the database has to say of this write.
         """
-        if self._owner == get_ident():
+        thread = get_ident()
+        if self._owner == thread:
             # In the midst of a write of this very thread, by a signal handler or a finaliser.
             return alone(work)
-        if not self._queue and not self._turn.locked():
-            # Nobody waits: there is nobody to share a transaction with.
-            with self._turn:
-                self._owner = get_ident()
-                try:
-                    return alone(work)
-                finally:
-                    self._owner = 0
+        if self._queue or self._turn.locked():
+            return self._run_together(work, alone, thread)
+        # Nobody waits: there is nobody to share a transaction with.
+        with self._turn:
+            self._owner = thread  # with no call between, in which a signal could come
+            try:
+                return alone(work)
+            finally:
+                self._owner = 0
+
+    def _run_together(self, work: Work, alone: Run, thread: int) -> bool:
+        """Return what *work* returns, committed by this *thread* or by another one."""
         if telemetry.is_on:
             from contextvars import copy_context
 
@@ -87,7 +92,7 @@ class GroupCommit:
                     continue
                 with self._turn:
                     if not mine.is_done:
-                        self._owner = get_ident()
+                        self._owner = thread
                         try:
                             self._commit(self._gather(mine))
                         finally:

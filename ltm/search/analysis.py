@@ -107,13 +107,15 @@ class Analyzer:
         while pending and remaining > 0:
             item = pending.pop()
             if isinstance(item, str):
-                parts.append(item[:remaining])
+                parts.append(item)
                 remaining -= len(item)
             elif isinstance(item, dict):
                 # As in the canonical JSON, so that the stored text gives the same words again.
                 pending += map(item.__getitem__, sorted(item, reverse=True))
             elif isinstance(item, list):
                 pending += item[::-1]
+        if remaining < 0:
+            parts[-1] = parts[-1][:remaining]
         return partial(self._analyze_source, "\n".join(parts))
 
     def _analyze_source(self, source: str) -> Document:
