@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -58,6 +59,11 @@ FILL = (
     "INSERT INTO ltm_payload_deletions "
     "SELECT 'default-1/' || i, '', now() FROM generate_series(1, 10000) i",
     "VACUUM ANALYZE",
+)
+
+UNSURE_TABLES = (
+    "SELECT relname FROM pg_class WHERE relkind = 'r' AND relallvisible < relpages"
+    " AND relnamespace = 'public'::regnamespace"
 )
 
 
@@ -156,6 +162,16 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
+def _make_visible(connection: psycopg.Connection[Any]) -> None:
+    """Vacuum until an index tells of every row that it is visible."""
+    # Not so for as long as another session, autovacuum's for one, has a view of older data.
+    deadline = time.monotonic() + 60
+    while connection.execute(UNSURE_TABLES).fetchall():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+        connection.execute("VACUUM")
+
+
 @contextmanager
 def filled_crowd(
     server: PostgresServer, template: str, statements: Iterable[str]
@@ -167,6 +183,7 @@ def filled_crowd(
             connection.execute("SET synchronous_commit = on")
             for statement in statements:
                 connection.execute(statement.encode())
+            _make_visible(connection)
         crowd = Crowd(url)
         yield crowd
         crowd.catalog.close()
