@@ -110,7 +110,7 @@ class BoundDatabase(Database):
                 return
             session = Session(self._connection, self.dialect)
             role, claims = session.rows(self.statements.select_identity, {})[0]
-            assume(session, self)
+            assume(session, self.statements, self.identity)
             try:
                 yield self._connection
             finally:

@@ -199,6 +199,7 @@ class Database:
         change nothing but the database. It goes through *gate* first, if one is given.
         """
         begin = self.dialect.begin_write if gate is None else self.dialect.begin_at(gate)
+        # What persistently() does, by two calls fewer: each store goes through here.
         try:
             return self.transact(begin, work)
         except (ConnectionLostError, ContentionError) as error:
@@ -286,7 +287,7 @@ class Database:
             session = Session(connection, self.dialect)
             session.command(begin)
             if self.identity is not None:
-                assume(session, self)
+                assume(session, self.statements, self.identity)
         except BaseException as error:
             self._roll_back(connection, error)
             raise

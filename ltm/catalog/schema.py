@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
     from ltm.catalog.database import Database
     from ltm.errors import SchemaOutOfDateError
+    from ltm.sql.statements import Statements
 
 Identity = Callable[[], Mapping[str, str]]
 """Returns the ``role`` and ``claims`` that a transaction is to take on now, or raises."""
 
 
-def assume(session: Session, database: Database) -> None:
+def assume(session: Session, statements: Statements, identity: Identity) -> None:
     """Become, until the transaction ends, whoever the verbs are to run as."""
-    if database.identity is not None:
-        session.row(database.statements.assume, database.identity())
+    session.row(statements.assume, identity())
 
 
 class SchemaGuard:
@@ -73,7 +73,7 @@ class SchemaGuard:
         try:
             if database.identity is not None:
                 session.command(database.dialect.begin_read)
-                assume(session, database)
+                assume(session, database.statements, database.identity)
             row = session.row(database.statements.select_revision, {})
             if database.identity is not None:
                 session.command("COMMIT")

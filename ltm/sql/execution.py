@@ -45,9 +45,6 @@ SCHEMA_MARK = "ltm_schema_here."
 """Stands before the name of each table in the text of a statement that is still in no schema."""
 
 
-_NOTHING: Mapping[str, Any] = {}
-
-
 class Statement:
     """The SQL text of a statement, the order of its parameters and how values are converted."""
 
@@ -110,20 +107,20 @@ class Statement:
 
     def bind_rows(self, columns: Columns, shared: Mapping[str, Any]) -> Iterable[Row]:
         """Return the driver's arguments row by row; see :meth:`Session.write_rows`."""
-        values = [columns[name] if name in columns else shared[name] for name in self.parameters]
-        for place, convert in self._binders:
-            if self.parameters[place] in columns:
-                values[place] = _convert_all(convert, values[place])
-            elif values[place] is not None:
-                values[place] = convert(values[place])
+        converters, count = dict(self._binders), len(next(iter(columns.values())))
+        values: list[Iterable[Any]] = []
+        for place, name in enumerate(self.parameters):
+            convert = converters.get(place)
+            if name in columns:
+                column = columns[name]
+                values.append(_convert_all(convert, column) if convert else column)
+            else:
+                value = shared[name]
+                if convert is not None and value is not None:
+                    value = convert(value)
+                values.append(repeat(value, count))
         # Each row is made when the driver takes it: no more than one is there at a time.
-        return zip(
-            *(
-                value if name in columns else repeat(value)
-                for name, value in zip(self.parameters, values, strict=True)
-            ),
-            strict=False,
-        )
+        return zip(*values, strict=True)
 
     def read(self, row: Row) -> Row:
         """Return a driver's *row* with its values converted to Python's."""
@@ -198,9 +195,7 @@ class Session:
         """Do the same with the driver's own *arguments*, and return the cursor."""
         return self.connection.execute(statement.text, arguments)
 
-    def write_rows(
-        self, statement: Statement, columns: Columns, shared: Mapping[str, Any] = _NOTHING
-    ) -> int:
+    def write_rows(self, statement: Statement, columns: Columns, shared: Mapping[str, Any]) -> int:
         """Run an INSERT of the dialect's, if there is a row for it.
 
         Args:
@@ -211,11 +206,9 @@ class Session:
         Returns:
             How many rows were written; within :meth:`pipeline` that isn't known yet.
         """
-        for values in columns.values():
-            if values:
-                return int(self.send_rows(statement, columns, shared).rowcount)
-            break
-        return 0
+        if not next(iter(columns.values())):
+            return 0
+        return int(self.send_rows(statement, columns, shared).rowcount)
 
     def send_rows(self, statement: Statement, columns: Columns, shared: Mapping[str, Any]) -> Any:
         """Do the same with a row at least, and return the cursor."""

@@ -191,7 +191,7 @@ def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) ->
         mode = _enter_log_mode(connection, busy_timeout)
         # Without a write-ahead log (some network file systems) NORMAL may corrupt the file.
         full = durability == "full" or mode not in ("wal", "memory")
-        connection.execute(f"PRAGMA synchronous={'FULL' if full else 'NORMAL'}")
+        connection.execute("PRAGMA synchronous=FULL" if full else "PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
     except BaseException:
         connection.close()
