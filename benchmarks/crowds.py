@@ -17,7 +17,7 @@ from benchmarks.ours import Memory, open_postgres, open_sqlite
 from benchmarks.postgres import make_database, running_postgres
 from benchmarks.raw_postgres import RawPostgres
 from benchmarks.raw_sqlite import RawSQLite
-from benchmarks.rounds import Comparison, Contestant, Stopwatch, Target
+from benchmarks.rounds import Comparison, Contestant, Observed, Stopwatch, Target
 from benchmarks.scale import Scale
 from benchmarks.topics import Place, Topic, UnavailableError
 from benchmarks.values import plain_entries
@@ -25,6 +25,9 @@ from ltm.errors import LTMError
 
 PATIENCE = 120.0
 """Seconds after which a crowd is given up."""
+
+LONGEST_WAIT = 0.5
+"""Seconds that no write may wait for longer than."""
 
 _ERRORS = (LTMError, sqlite3.Error, psycopg.Error)
 
@@ -101,10 +104,11 @@ class Crowd:
             self._worst = max(self._worst, *(each.worst for each in done))
             self._errors += [error for each in done for error in each.errors]
 
-    def observe(self) -> str:
-        """Return the longest wait for one write, and how many writes have failed."""
+    def observe(self) -> Observed:
+        """Tell of the longest wait for one write, and how many writes have failed."""
         kinds = f" ({', '.join(sorted(set(self._errors)))})" if self._errors else ""
-        return f"worst wait {self._worst * 1000:.0f} ms, {len(self._errors)} errors{kinds}"
+        text = f"worst wait {self._worst * 1000:.0f} ms, {len(self._errors)} errors{kinds}"
+        return Observed(text, is_fine=self._worst <= LONGEST_WAIT and not self._errors)
 
     def _staff(self) -> tuple[Queue, Any, Callable[[tuple[Any, ...]], None]]:
         if self._in_processes:
@@ -214,7 +218,8 @@ CROWDS = Topic(
     "crowds",
     "Many writers",
     "Each writes entries of its own, one by one, search off: a thousand of them in a full run.\n"
-    "All begin at one sign. Ratios are of throughput: more is better. On SQLite the raw side\n"
-    "reads the old row first, on PostgreSQL it does not.",
+    "All begin at one sign. Ratios are of throughput: more is better. No write is to wait for\n"
+    "more than half a second, and none to fail. On SQLite the raw side reads the old row first,\n"
+    "on PostgreSQL it does not.",
     _compare,
 )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 
 from benchmarks.ours import open_sqlite
-from benchmarks.rounds import Comparison, Contestant, Stopwatch, Target
+from benchmarks.rounds import Comparison, Contestant, Observed, Stopwatch, Target
 from benchmarks.slow_way import SlowWay
 from benchmarks.topics import Place, Topic, UnavailableError
 from benchmarks.values import Entry, large_entries
@@ -22,10 +22,10 @@ LATENCY = 0.03
 
 
 class Requests:
-    """Counts the requests of one contestant, in the rounds all alike."""
+    """Counts the requests of one contestant, which are to be no more than its *objects*."""
 
-    def __init__(self, way: SlowWay) -> None:
-        self._way = way
+    def __init__(self, way: SlowWay, objects: int) -> None:
+        self._way, self._objects = way, objects
         self._counts: list[int] = []
 
     def counted(self, work: Callable[[Sequence[Entry], Stopwatch], None]) -> Contestant:
@@ -38,8 +38,9 @@ class Requests:
 
         return Contestant("", run, observe=self._observe)
 
-    def _observe(self) -> str:
-        return f"{max(self._counts[1:])} requests"
+    def _observe(self) -> Observed:
+        most = max(self._counts[1:])
+        return Observed(f"{most} requests", is_fine=most <= self._objects)
 
 
 @contextmanager
@@ -87,8 +88,8 @@ def _compare(place: Place) -> Iterator[Comparison]:
                 )
             )
         )
-        raw = Requests(way).counted(_upload_one_by_one(bucket))
-        ours = Requests(way).counted(memory.store_all)
+        raw = Requests(way, count).counted(_upload_one_by_one(bucket))
+        ours = Requests(way, count).counted(memory.store_all)
         yield Comparison(
             title=f"store_batch of {count} x 10 KB on S3",
             inputs=lambda number: large_entries(f"object{number}", count, SIZE),
@@ -105,6 +106,7 @@ OBJECTS_IN_S3 = Topic(
     "objects",
     "Payloads in an object store",
     f"Moto's server behind a proxy that lets each request wait {LATENCY * 1000:.0f} ms, as on the\n"
-    "way to a region; each in a process of its own. Ratios are of throughput: more is better.",
+    "way to a region; each in a process of its own. Ratios are of throughput: more is better. No\n"
+    "more requests are to be made than there are objects.",
     _compare,
 )

@@ -53,10 +53,9 @@ def _frame(height: int, place: _Place) -> Iterator[str]:
 def _bar(
     comparison: Comparison, result: Result, top: int, place: _Place, *, judged: bool
 ) -> Iterator[str]:
-    target = comparison.target
     colour = _PEER
     if judged:
-        colour = _OURS if target.is_met(result.ratio, result.typical) else _MISSED
+        colour = _OURS if comparison.is_met_by(result) else _MISSED
     start, end = sorted((place(1.0), place(result.ratio)))
     yield _text(24, top + 13, result.name)
     yield (
@@ -65,7 +64,7 @@ def _bar(
     )
     yield _text(end + 5, top + 13, f"{result.ratio:.2f}")
     if judged:
-        yield _line(place(target.limit), top - 2, top + _BAR, "black")
+        yield _line(place(comparison.target.limit), top - 2, top + _BAR, "black")
 
 
 def _text(x: float, y: float, text: str, *, fill: str = "black", weight: str = "normal") -> str:

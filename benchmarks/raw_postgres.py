@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from benchmarks.raw_sqlite import read_entry
-from benchmarks.rounds import Stopwatch
+from benchmarks.rounds import Observed, Stopwatch
 from benchmarks.values import Entry
 
 _UPSERT = (
@@ -99,10 +99,10 @@ class RawPostgres:
         assert len([read_entry(row) for row in rows]) == len(keys)
         lap()
 
-    def describe(self) -> str:
-        """Return what the server is."""
+    def describe(self) -> Observed:
+        """Tell what the server is."""
         version = self.connection.info.parameter_status("server_version") or ""
-        return f"PostgreSQL {version.partition(' ')[0]}"
+        return Observed(f"PostgreSQL {version.partition(' ')[0]}")
 
     def close(self) -> None:
         """Close the connection."""

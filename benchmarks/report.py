@@ -25,7 +25,7 @@ rounds, every time another one first, after a round to warm up. Median and p99 a
 operations, or of single calls where a call is a batch; p99 of fewer than a hundred is the worst. A
 ratio to raw is the median of the ratios round by round: *ratio* is that of whole rounds, with
 checkpoints and all else that is slow, *typical* that of the rounds' median operations. A target is
-met if both meet it.
+met if both meet it, and what stands in brackets is as the section asks for.
 
 All contestants are given the same values, pragmas and durability. What one of them does less or
 more than the others stands below each table.
@@ -74,7 +74,7 @@ def table(section: Section) -> list[str]:
     for comparison, results in section.measured:
         show = duration if comparison.unit == "seconds" else megabytes
         for position, result in enumerate(results):
-            observed = f" ({result.observed})" if result.observed else ""
+            observed = f" ({result.observed.text})" if result.observed.text else ""
             judged = position == 1
             lines.append(
                 _row(
@@ -111,7 +111,7 @@ def _three_digits(number: float) -> str:
 
 
 def _verdict(comparison: Comparison, result: Result) -> str:
-    return "yes" if comparison.target.is_met(result.ratio, result.typical) else "**missed**"
+    return "yes" if comparison.is_met_by(result) else "**missed**"
 
 
 def _summary(sections: Sequence[Section]) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _summary(sections: Sequence[Section]) -> Iterator[str]:
         for section in sections
         for comparison, results in section.measured
     ]
-    met = sum(comparison.target.is_met(ours.ratio, ours.typical) for _, comparison, ours in judged)
+    met = sum(comparison.is_met_by(ours) for _, comparison, ours in judged)
     yield f"{met} of {len(judged)} targets are met in this run.\n"
     yield _row(("topic", "what", "ratio", "typical", "target", "met"))
     yield _row(("---", "---", "---:", "---:", "---:", "---"))

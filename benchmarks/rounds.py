@@ -58,6 +58,14 @@ class Stopwatch:
         return self._spent / self._operations
 
 
+class Observed(NamedTuple):
+    """What there is to say of a contestant besides its times."""
+
+    text: str = ""
+    is_fine: bool = True
+    """Whether it is as asked for."""
+
+
 class Contestant(NamedTuple):
     """One way to do the work."""
 
@@ -66,8 +74,8 @@ class Contestant(NamedTuple):
     """Does the work on the inputs of a round, with a lap after each operation."""
     remark: str = ""
     """What it does less or more than the others."""
-    observe: Callable[[], str] = str
-    """Returns, when all rounds are over, what there is to say besides times."""
+    observe: Callable[[], Observed] = Observed
+    """Is called when all rounds are over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +93,10 @@ class Comparison:
     unit: Literal["seconds", "bytes"] = "seconds"
     """Of what the laps are noted in."""
 
+    def is_met_by(self, result: Result) -> bool:
+        """Return whether *result* is what was asked for."""
+        return self.target.is_met(result.ratio, result.typical) and result.observed.is_fine
+
 
 class Result(NamedTuple):
     """What was measured of one contestant; seconds or bytes per operation."""
@@ -98,7 +110,7 @@ class Result(NamedTuple):
     """The same of the median operations of the rounds."""
     laps: int
     remark: str
-    observed: str
+    observed: Observed
 
 
 def measure(comparison: Comparison) -> list[Result]:

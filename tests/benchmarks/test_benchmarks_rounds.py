@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from benchmarks.report import duration
-from benchmarks.rounds import Comparison, Contestant, Stopwatch, Target, measure, percentile
+from benchmarks.rounds import (
+    Comparison,
+    Contestant,
+    Observed,
+    Stopwatch,
+    Target,
+    measure,
+    percentile,
+)
 
 Work = Callable[[object, Stopwatch], None]
 
@@ -60,9 +69,21 @@ def test_one_slow_operation_counts_in_the_ratio_but_is_not_typical() -> None:
         for _ in range(3):
             lap.note(1, 1)
 
-    result = measure(compare(raw, ours, Target(2)))[1]
+    comparison = compare(raw, ours, Target(2))
+    result = measure(comparison)[1]
     assert (result.ratio, result.typical) == (33, 2)
-    assert not Target(2).is_met(result.ratio, result.typical)
+    assert not comparison.is_met_by(result)
+
+
+@pytest.mark.parametrize("is_fine", [True, False])
+def test_what_is_observed_besides_times_counts_as_well(is_fine: bool) -> None:
+    comparison = compare(takes(1, 2), takes(1, 2), Target(2), rounds=1)
+    raw, ours = comparison.contestants
+    observing = ours._replace(observe=lambda: Observed("waited", is_fine=is_fine))
+    comparison = replace(comparison, contestants=[raw, observing])
+    result = measure(comparison)[1]
+    assert result.observed.text == "waited"
+    assert comparison.is_met_by(result) == is_fine
 
 
 def test_laps_of_many_operations_count_by_operation() -> None:
