@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 
-from ltm.catalog.database import Database, persistently
+from ltm.catalog.database import Database
 from ltm.catalog.schema import Identity, assume
 from ltm.errors import CatalogUnavailableError
 from ltm.sql.dialects import ContentionError, Gate
@@ -80,7 +80,7 @@ class BoundDatabase(Database):
                     session.command(enter)
                 return work(session)
 
-        return persistently(write)
+        return self.persistently(write)
 
     def close(self) -> None:
         """Nothing to close: the connection is somebody else's."""

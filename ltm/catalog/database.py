@@ -12,6 +12,7 @@ from ltm.errors import CatalogUnavailableError, LTMError
 from ltm.sql.dialects import (
     DIALECTS,
     BrokenConnectionError,
+    BusyError,
     ConnectionLostError,
     ContentionError,
     Gate,
@@ -37,9 +38,6 @@ IDS_PER_STATEMENT = 500
 
 VALUES_PER_STATEMENT = 1000
 """How many values are read at once, of which nothing but themselves is asked for."""
-
-CONTENTION_SECONDS = 30.0
-"""For how long a write is tried anew while others get in its way."""
 
 
 def in_chunks(items: Sequence[T], size: int = IDS_PER_STATEMENT) -> Iterator[Sequence[T]]:
@@ -111,7 +109,8 @@ class Database:
     def _transaction(self, gate: Gate) -> Iterator[Database]:
         from ltm.catalog.bound_database import BoundDatabase
 
-        session = _once_more(lambda: self._begin(self.dialect.begin_at(gate)))
+        begin = self.dialect.begin_at(gate)
+        session = self.persistently(lambda: self._begin(begin))
         try:
             yield BoundDatabase(self, session.connection)
             self._commit(session)
@@ -186,11 +185,12 @@ class Database:
             self.pool.release(connection)
             return rows
 
-        return persistently(read)
+        return self.persistently(read)
 
     def read(self, work: Callable[[Session], T]) -> T:
         """Return what *work* returns, whose statements all see one state of the database."""
-        return persistently(lambda: self.transact(self.dialect.begin_read, work))
+        begin = self.dialect.begin_read
+        return self.persistently(lambda: self.transact(begin, work))
 
     def write(self, work: Callable[[Session], T], gate: Gate | None = None) -> T:
         """Return what *work* returns, run in a transaction that commits at its end.
@@ -203,7 +203,7 @@ class Database:
         try:
             return self.transact(begin, work)
         except (ConnectionLostError, ContentionError) as error:
-            return _anew(lambda: self.transact(begin, work), error)
+            return self._anew(lambda: self.transact(begin, work), error)
 
     def transact(
         self, begin: str, work: Callable[[Session], T], *, makes_schema: bool = False
@@ -236,6 +236,56 @@ class Database:
         Raises:
             ContentionError: Another transaction got in its way; nothing is written.
         """
+        try:
+            return self._write_at_once(work)
+        except BusyError as error:
+            return self._anew(lambda: self._write_at_once(work), error)
+
+    def write_soon(self, work: Callable[[Session], bool], *, is_one: bool) -> bool:
+        """Return what *work* returns, run in a transaction that other threads' writes may share.
+
+        *work* may be run more than once, and by any thread; with *is_one* it runs one statement.
+        """
+        alone = self.write_one if is_one and self.pool.commits_each else self.write
+        return self._group_commit.run(work, alone)
+
+    def revision(self) -> str | None:
+        """Return the revision that the schema is at, None where there is none; make nothing."""
+        return self.persistently(self.guard.read_revision)
+
+    def persistently(self, call: Callable[[], T]) -> T:
+        """Return what *call* returns, which does all or nothing, once nobody gets in its way."""
+        try:
+            return call()
+        except (ConnectionLostError, ContentionError) as error:
+            return self._anew(call, error)
+
+    def give_up(self, connection: Any, error: BaseException) -> None:
+        """Give back a connection after an *error*, and raise what a driver's error means."""
+        if isinstance(error, LTMError) and not isinstance(error, BrokenConnectionError):
+            # A refusal, not a fault: the connection is sound.
+            self.pool.release(connection)
+            return
+        if not isinstance(error, self.pool.error):
+            self.pool.discard(connection)
+            return
+        failure = self.dialect.translate(error, self.pool.where)
+        if isinstance(failure, BusyError):
+            self.pool.reset(connection)
+        else:
+            self.pool.discard(connection)
+        raise failure from error
+
+    def close(self) -> None:
+        """Close the pool; idempotent."""
+        self.pool.close()
+
+    def _anew(self, call: Callable[[], T], error: CatalogUnavailableError) -> T:
+        from ltm.catalog.attempts import try_anew  # here: mostly nobody gets in the way
+
+        return try_anew(call, error, self.pool.patience)
+
+    def _write_at_once(self, work: Callable[[Session], T]) -> T:
         self.guard.require()
         connection = self.pool.acquire()
         try:
@@ -251,32 +301,6 @@ class Database:
             raise
         self.pool.release(connection)
         return result
-
-    def write_soon(self, work: Callable[[Session], bool], *, is_one: bool) -> bool:
-        """Return what *work* returns, run in a transaction that other threads' writes may share.
-
-        *work* may be run more than once, and by any thread; with *is_one* it runs one statement.
-        """
-        alone = self.write_one if is_one and self.pool.commits_each else self.write
-        return self._group_commit.run(work, alone)
-
-    def revision(self) -> str | None:
-        """Return the revision that the schema is at, None where there is none; make nothing."""
-        return persistently(self.guard.read_revision)
-
-    def give_up(self, connection: Any, error: BaseException) -> None:
-        """Give back a connection after an *error*, and raise what a driver's error means."""
-        if isinstance(error, LTMError) and not isinstance(error, BrokenConnectionError):
-            # A refusal, not a fault: the connection is sound.
-            self.pool.release(connection)
-            return
-        self.pool.discard(connection)
-        if isinstance(error, self.pool.error):
-            raise self.dialect.translate(error, self.pool.where) from error
-
-    def close(self) -> None:
-        """Close the pool; idempotent."""
-        self.pool.close()
 
     def _begin(self, begin: str, *, makes_schema: bool = False) -> Session:
         """Return a session on a connection of the pool's, in a transaction."""
@@ -319,43 +343,3 @@ class Database:
 
 def _in_doubt(error: BrokenConnectionError) -> BrokenConnectionError:
     return BrokenConnectionError(f"{error}; whether it has committed is not known")
-
-
-def _once_more(call: Callable[[], T]) -> T:
-    """Return what *call* returns, on a fresh connection if its own one turns out to be broken."""
-    try:
-        return call()
-    except ConnectionLostError:
-        return call()
-
-
-def persistently(call: Callable[[], T]) -> T:
-    """Return what *call* returns once no other transaction gets in its way."""
-    try:
-        return call()
-    except (ConnectionLostError, ContentionError) as error:
-        return _anew(call, error)
-
-
-def _anew(call: Callable[[], T], error: CatalogUnavailableError) -> T:
-    """Return what *call* returns in the end, which has failed by *error*."""
-    if isinstance(error, ConnectionLostError):
-        try:
-            return call()
-        except ContentionError:
-            pass
-    from tenacity import (
-        Retrying,
-        retry_if_exception_type,
-        stop_after_delay,
-        wait_random_exponential,
-    )
-
-    retrying = Retrying(
-        retry=retry_if_exception_type(ContentionError),
-        wait=wait_random_exponential(0.01, max=1),
-        stop=stop_after_delay(CONTENTION_SECONDS),
-        reraise=True,
-    )
-    result: T = retrying(_once_more, call)
-    return result

@@ -119,7 +119,8 @@ class SchemaGuard:
                 session.command(ddl)
             return HEAD
 
-        return database.transact(database.dialect.begin_write, make, makes_schema=True)
+        begin = database.dialect.begin_write
+        return database.persistently(lambda: database.transact(begin, make, makes_schema=True))
 
 
 def _out_of_date(revision: str | None) -> SchemaOutOfDateError:

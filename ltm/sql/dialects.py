@@ -28,11 +28,16 @@ _BEGIN_WRITE = (
 )
 
 _CONTENTION = ("40001", "40P01")  # serialization_failure, deadlock_detected
+_SQLITE_BUSY = 5
 _DUPLICATES = (1555, 2067)  # SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE
 
 
 class ContentionError(CatalogUnavailableError):
     """Other transactions got in the way and nothing was written; the same work may be done anew."""
+
+
+class BusyError(ContentionError):
+    """Another connection had the database to itself for longer than a statement waits."""
 
 
 class RefusedError(CatalogUnavailableError):
@@ -211,6 +216,8 @@ class SQLiteDialect(SQLDialect):
     def translate(self, error: Exception, where: str) -> LTMError:
         if "Could not decode to UTF-8" in str(error):
             return IntegrityError(f"catalog {where}: {error}")
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF == _SQLITE_BUSY:
+            return BusyError(f"catalog {where}: {error}")
         return CatalogUnavailableError(f"catalog {where}: {error}")
 
 

@@ -29,6 +29,8 @@ class DriverPool(ABC):
     """Names the database in messages, without secrets."""
     pause = 0.001
     """Seconds that a thread sleeps whose write another one does along with its own."""
+    patience = 0.0
+    """Seconds that a caller tries anew for whom a statement has found the database busy."""
     commits_each = True
     """Whether a statement that runs on its own has committed when it ends, whatever else is up."""
 
@@ -48,6 +50,10 @@ class DriverPool(ABC):
     @abstractmethod
     def discard(self, connection: Any) -> None:
         """Take back a *connection* in an unknown state; what it has begun is rolled back."""
+
+    def reset(self, connection: Any) -> None:
+        """Take back a sound *connection*; what it has begun is rolled back."""
+        self.discard(connection)
 
     def take_out(self) -> Any:
         """Return a connection that the caller closes, and the pool knows nothing of any more."""

@@ -27,6 +27,13 @@ else:
 BUSY_TIMEOUT = 30.0
 """Seconds that a connection waits for another one's transaction, unless told otherwise."""
 
+_BRIEF_TIMEOUT = "PRAGMA busy_timeout=8"
+"""Lets SQLite itself wait for 8 ms; then it is asked again.
+
+It looks whether it may go on after 1, 2 and 5 ms, and then ever more seldom: who has waited longest
+would look every 100 ms, and again and again find others there.
+"""
+
 MAX_IDLE = 16
 """How many connections are kept open while nobody uses them."""
 
@@ -62,7 +69,7 @@ class SQLitePool(DriverPool):
         try:
             return self._idle.pop()
         except IndexError:
-            return self._open()
+            return self._open_for_turns()
 
     def release(self, connection: sqlite3.Connection) -> None:
         if len(self._idle) >= MAX_IDLE:
@@ -75,10 +82,14 @@ class SQLitePool(DriverPool):
     def discard(self, connection: sqlite3.Connection) -> None:
         connection.close()
 
+    def reset(self, connection: sqlite3.Connection) -> None:
+        connection.rollback()
+        self.release(connection)
+
     def engine(self) -> Engine:
         from sqlalchemy.pool import NullPool
 
-        return _autocommit_engine(self._open, NullPool)
+        return _autocommit_engine(lambda: self._open()[0], NullPool)
 
     def close(self) -> None:
         self._closed = True
@@ -88,7 +99,15 @@ class SQLitePool(DriverPool):
         if self._durability == "normal":
             sync_log(self._path)
 
-    def _open(self) -> sqlite3.Connection:
+    def _open_for_turns(self) -> sqlite3.Connection:
+        connection, mode = self._open()
+        # Elsewhere a commit waits, too, for all who read.
+        if mode == "wal":
+            connection.execute(_BRIEF_TIMEOUT)
+            self.patience = self._busy_timeout
+        return connection
+
+    def _open(self) -> tuple[sqlite3.Connection, str]:
         try:
             directory = os.path.dirname(self._path)
             if directory:
@@ -127,7 +146,7 @@ class SharedMemoryPool(DriverPool):
             self._lock.release()
             raise ClosedError("catalog :memory: is closed")
         if self._connection is None:
-            self._connection = connect_sqlite(":memory:", durability="normal", busy_timeout=0)
+            self._connection, _ = connect_sqlite(":memory:", durability="normal", busy_timeout=0)
         return self._connection
 
     def release(self, connection: sqlite3.Connection) -> None:  # noqa: ARG002 -- there is one
@@ -171,7 +190,9 @@ class SharedMemoryPool(DriverPool):
             raise CatalogUnavailableError(f"catalog {self.where}: {message}")
 
 
-def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) -> sqlite3.Connection:
+def connect_sqlite(
+    path: str, *, durability: Durability, busy_timeout: float
+) -> tuple[sqlite3.Connection, str]:
     """Open *path* in autocommit mode with the pragmas that ``ltm`` relies on.
 
     Args:
@@ -179,6 +200,9 @@ def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) ->
         durability: ``normal`` keeps every commit when the process dies, and all but the last ones
             when the machine does; ``full`` keeps every commit in both cases, for one fsync each.
         busy_timeout: Seconds to wait for another process's transaction.
+
+    Returns:
+        The connection and the journal mode of the database.
     """
     connection = sqlite3.connect(
         path,
@@ -196,7 +220,7 @@ def connect_sqlite(path: str, *, durability: Durability, busy_timeout: float) ->
     except BaseException:
         connection.close()
         raise
-    return connection
+    return connection, mode
 
 
 def sync_log(path: str) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 from cut import is_outage
-from outcomes import PATIENCE, in_time, succeed
+from outcomes import PATIENCE, in_time, succeed, wait_until
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 from ltm.catalog.sqlite import SQLiteCatalog
 from ltm.errors import LTMError, ValidationError
+from ltm.sql.execution import Session
+from tests.sql.counting import CountingPool
 
 
 @pytest.fixture
@@ -77,6 +80,68 @@ def test_a_file_that_another_program_is_writing_to_is_unavailable_to_writers(
             assert succeed(memory.retrieve("k"))["value"] == 1
             other.execute("ROLLBACK")
         assert succeed(memory.store("k", 2))["stored"]
+
+
+def store_alone(memory: DuckDBLTMBackend) -> None:
+    succeed(memory.store("k", 2))
+
+
+def store_with_words(memory: DuckDBLTMBackend) -> None:
+    succeed(memory.store("k", 2, metadata={"n": 1}))
+
+
+def store_within(memory: DuckDBLTMBackend) -> None:
+    with memory.transaction() as block:
+        succeed(block.store("k", 2))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("act", [store_alone, store_with_words, store_within])
+def test_who_waits_for_a_file_looks_again_and_again_whether_it_is_free(
+    tmp_path: Path, act: Callable[[DuckDBLTMBackend], None], is_first: bool
+) -> None:
+    path = tmp_path / "catalog.db"
+    catalog = SQLiteCatalog(path)
+    pool = catalog.database.pool = CountingPool(catalog.database.pool)
+    with (
+        DuckDBLTMBackend(catalog, f"{tmp_path}/payloads", owns_catalog=True) as memory,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
+        if not is_first:
+            succeed(memory.store("another", 1))
+        other.execute("PRAGMA journal_mode=WAL")
+        other.execute("BEGIN IMMEDIATE")
+        pool.calls.clear()
+        writer = threading.Thread(target=act, args=(memory,))
+        writer.start()
+        # SQLite by itself would look ever more seldom, and find others there each time.
+        wait_until(lambda: most_repeated(pool.calls) >= 5, "it does not look again")
+        other.execute("ROLLBACK")
+        writer.join(PATIENCE)
+        assert succeed(memory.retrieve("k"))["value"] == 2
+
+
+def most_repeated(calls: list[str]) -> int:
+    """Return how often the same statement was sent without another one between."""
+    return max((len(list(same)) for _, same in groupby(list(calls))), default=0)
+
+
+def test_a_transaction_whose_view_another_one_has_outdated_is_run_anew(tmp_path: Path) -> None:
+    path = tmp_path / "catalog.db"
+    with SQLiteCatalog(path) as catalog, closing(sqlite3.connect(path)) as other:
+        catalog.table()
+        seen: list[int] = []
+
+        def write(session: Session) -> None:
+            ((count,),) = session.connection.execute("SELECT count(*) FROM ltm_tables")
+            if not seen:
+                other.execute("DELETE FROM ltm_tables")
+                other.commit()
+            seen.append(count)
+            session.command("CREATE TABLE mine (a)")
+
+        catalog.database.read(write)
+        assert seen == [1, 0]
 
 
 def test_a_query_that_computes_for_too_long_is_broken_off_and_the_next_one_runs(

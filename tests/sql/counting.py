@@ -90,6 +90,13 @@ class CountingPool(DriverPool):
     def discard(self, connection: CountingConnection) -> None:
         self._pool.discard(connection.connection)
 
+    def reset(self, connection: CountingConnection) -> None:
+        self._pool.reset(connection.connection)
+
+    @property
+    def patience(self) -> float:
+        return self._pool.patience
+
     def deadline(self, connection: CountingConnection) -> datetime | None:
         return self._pool.deadline(connection.connection)
 
