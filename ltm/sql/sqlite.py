@@ -27,11 +27,12 @@ else:
 BUSY_TIMEOUT = 30.0
 """Seconds that a connection waits for another one's transaction, unless told otherwise."""
 
-_BRIEF_TIMEOUT = "PRAGMA busy_timeout=8"
-"""Lets SQLite itself wait for 8 ms; then it is asked again.
+_BRIEF_TIMEOUT = 33
+"""Milliseconds that SQLite itself waits; then it is asked again.
 
-It looks whether it may go on after 1, 2 and 5 ms, and then ever more seldom: who has waited longest
-would look every 100 ms, and again and again find others there.
+It looks whether it may go on after 1, 2, 5, 10 and 15 ms, and then ever more seldom: who has waited
+longest would look every 100 ms, and again and again find others there. To look more often costs all
+of them time: whoever gets its turn has to read what the others have written.
 """
 
 MAX_IDLE = 16
@@ -83,8 +84,11 @@ class SQLitePool(DriverPool):
         connection.close()
 
     def reset(self, connection: sqlite3.Connection) -> None:
-        connection.rollback()
-        self.release(connection)
+        # Mostly it has waited to begin, in vain.
+        if connection.in_transaction:
+            self.discard(connection)
+        else:
+            self.release(connection)
 
     def engine(self) -> Engine:
         from sqlalchemy.pool import NullPool
@@ -102,8 +106,8 @@ class SQLitePool(DriverPool):
     def _open_for_turns(self) -> sqlite3.Connection:
         connection, mode = self._open()
         # Elsewhere a commit waits, too, for all who read.
-        if mode == "wal":
-            connection.execute(_BRIEF_TIMEOUT)
+        if mode == "wal" and self._busy_timeout > _BRIEF_TIMEOUT / 1000:
+            connection.execute(f"PRAGMA busy_timeout={_BRIEF_TIMEOUT}")
             self.patience = self._busy_timeout
         return connection
 
