@@ -198,7 +198,7 @@ def test_an_applications_own_transaction_is_not_tried_anew_behind_its_back(
     place: PostgresPlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What got in the way does so until the application's transaction ends: it would be tried long.
-    monkeypatch.setattr("ltm.catalog.database.CONTENTION_SECONDS", 1000)
+    monkeypatch.setattr("ltm.catalog.attempts.CONTENTION_SECONDS", 1000)
     url = place.url.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(url, isolation_level="REPEATABLE READ")
     with place.open() as other, place.memory(place.catalog(engine=engine)) as memory:
