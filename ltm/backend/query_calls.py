@@ -55,13 +55,13 @@ class QueryCalls(BackendCalls):
     ) -> Any:
         # Here, because most who open a memory never ask it in SQL.
         from ltm.backend.query_database import open_database
-        from ltm.duckdb_gate import in_duckdb
+        from ltm.fork_gate import forks_wait
 
         if timeout is not None:
             validate_timeout(timeout)
         backend = self.active()
         backend.require_open()
-        with in_duckdb(), open_database() as database:
+        with forks_wait(), open_database() as database:
             statement = database.prepare(sql, parameters)
             point = None
             if snapshot is not None:

@@ -13,6 +13,7 @@ from ltm.errors import (
     SchemaOutOfDateError,
     ValidationError,
 )
+from ltm.fork_gate import forks_wait
 
 INDEXES_FILE = "firestore.indexes.json"
 
@@ -81,7 +82,8 @@ class SharedClient:
                 return
             _shared.pop(self.key, None)
         if self._access is not None:
-            self._access.api.transport.close()
+            with forks_wait():
+                self._access.api.transport.close()
 
 
 def share_client(place: Place, user: object) -> SharedClient:

@@ -26,6 +26,7 @@ from ltm.catalog.firestore_access import (
     translate,
 )
 from ltm.errors import CatalogUnavailableError, ClosedError
+from ltm.fork_gate import forks_wait
 
 if TYPE_CHECKING:
     from tenacity import AttemptManager
@@ -252,16 +253,22 @@ class FirestoreClient:
         """Give what a request is made with, and raise what its failure means."""
         if self._is_closed:
             raise ClosedError(f"catalog {self.where}: is closed")
-        access = self._access()
+        with forks_wait():
+            access = self._access()
+            from ltm.catalog import firestore_messages
+
+            seconds = self._deadline if end is None else max(end - time.monotonic(), 0.05)
+            with self._translating(is_commit=is_commit):
+                yield _Call(access, firestore_messages, seconds)
+
+    @contextmanager
+    def _translating(self, *, is_commit: bool) -> Iterator[None]:
         from google.api_core.exceptions import GoogleAPIError
         from google.auth.exceptions import GoogleAuthError
         from grpc import RpcError
 
-        from ltm.catalog import firestore_messages
-
-        seconds = self._deadline if end is None else max(end - time.monotonic(), 0.05)
         try:
-            yield _Call(access, firestore_messages, seconds)
+            yield
         except (GoogleAPIError, GoogleAuthError, RpcError) as error:
             raise translate(error, self.where, is_commit=is_commit) from error
         except ValueError as error:

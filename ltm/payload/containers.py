@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import connect, quote, require_packages
 from ltm.errors import IntegrityError
+from ltm.fork_gate import forks_wait
 from ltm.hashing import write_json
 from ltm.payload.codecs import Codec, Encoded, Record
 
@@ -95,7 +95,7 @@ def _temporary_path() -> Iterator[str]:
 @contextmanager
 def _attached(path: str, options: str) -> Iterator[DuckDBPyConnection]:
     """Attach the file at *path* as ``base``; after the block all is in the file."""
-    with in_duckdb(), connect("duckdb", {"threads": 1}) as connection:
+    with forks_wait(), connect("duckdb", {"threads": 1}) as connection:
         connection.execute(f"ATTACH {quote(path)} AS base (TYPE duckdb, {options})")
         yield connection
         connection.execute("DETACH base")

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import require_packages
 from ltm.errors import PayloadError, PayloadNotFoundError, ValidationError
+from ltm.fork_gate import forks_wait
 from ltm.payload.base import (
     DEFAULT_TIMEOUT,
     LOCAL_PROTOCOLS,
@@ -220,7 +220,7 @@ class DuckDBFilePayloadStore(PayloadStore):
     ) -> Iterator[DuckDBPyConnection]:
         """Open the file for one transaction, which is durable when the block has ended."""
         self.require_open()
-        with in_duckdb():
+        with forks_wait():
             require_packages("duckdb", "duckdb")
             import duckdb
         process = os.getpid()
@@ -231,7 +231,7 @@ class DuckDBFilePayloadStore(PayloadStore):
         try:
             while True:
                 # In slices, so that a fork gets through while this waits.
-                with in_duckdb(), file.transaction(deadline, is_writing=is_writing) as cursor:
+                with forks_wait(), file.transaction(deadline, is_writing=is_writing) as cursor:
                     if cursor is not None:
                         yield cursor
                         return

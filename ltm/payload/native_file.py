@@ -47,7 +47,7 @@ _SETTINGS: dict[str, Setting] = {
 class NativeFile:
     """A DuckDB file as the threads of one process see it, attached as ``store``.
 
-    Every method but the constructor is called inside of :func:`~ltm.duckdb_gate.in_duckdb`.
+    Every method but the constructor is called inside of :func:`~ltm.fork_gate.forks_wait`.
 
     Args:
         path: Absolute.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ltm.clock import utc_now
 from ltm.duckdb_forks import abandon
-from ltm.duckdb_gate import in_duckdb
 from ltm.errors import CatalogUnavailableError
+from ltm.fork_gate import forks_wait
 from ltm.search.analysis import Document
 from ltm.search.duckdb_connection import attach, connect
 from ltm.search.questions import Question
@@ -143,7 +143,7 @@ class IndexFile:
         self._status = status
         self.path = path
         # A server that answers many questions has threads enough.
-        with in_duckdb():
+        with forks_wait():
             connection.execute("SET threads = 1")
         states = self._query(_SELECT_STATE)
         if len(states) != 1 or states[0][0] != FORMAT:
@@ -158,7 +158,7 @@ class IndexFile:
             UnreadableIndexError: There is something else.
             MissingDependencyError: DuckDB or its extension is not installed.
         """
-        with in_duckdb():
+        with forks_wait():
             connection = connect()
             if path is None or (status := _stat(path)) is None:
                 return None
@@ -185,10 +185,10 @@ class IndexFile:
             OSError: It could not be written; what was at *path* is there still.
             UnreadableIndexError: *rows* raised it.
         """
-        with in_duckdb():
+        with forks_wait():
             connection = connect()
         if path is None:
-            with _writing(path), in_duckdb():
+            with _writing(path), forks_wait():
                 connection.execute("ATTACH ':memory:' AS base")
                 _fill(connection, rows, position, refreshed_at)
             return cls(connection, None, None)
@@ -196,7 +196,7 @@ class IndexFile:
         os.makedirs(directory, exist_ok=True)
         unpublished = f"{path}.{uuid.uuid4().hex}{_BUILDING}"
         try:
-            with _writing(path), in_duckdb():
+            with _writing(path), forks_wait():
                 attach(connection, unpublished)
                 _fill(connection, rows, position, refreshed_at)
                 connection.execute("DETACH base")
@@ -218,7 +218,7 @@ class IndexFile:
 
     def __del__(self) -> None:
         if not sys.is_finalizing():
-            with in_duckdb():
+            with forks_wait():
                 # Closes the file.
                 del self._connection
 
@@ -235,10 +235,10 @@ class IndexFile:
 
     def rows(self) -> Iterator[Row]:
         """Yield all documents."""
-        with _reading(self.path), in_duckdb():
+        with _reading(self.path), forks_wait():
             cursor = self._connection.cursor().execute(_SELECT_ROWS)
         while True:
-            with _reading(self.path), in_duckdb():
+            with _reading(self.path), forks_wait():
                 rows = cursor.fetchmany(1000)
             if not rows:
                 return
@@ -273,7 +273,7 @@ class IndexFile:
         return self._query(_SELECT_POSTINGS.format(is_allowed="true"), [terms, now])
 
     def _query(self, statement: str, parameters: Sequence[object] = ()) -> list[Any]:
-        with _reading(self.path), in_duckdb():
+        with _reading(self.path), forks_wait():
             # A connection serves one thread at a time; its cursors are connections.
             return self._connection.cursor().execute(statement, parameters).fetchall()
 

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from ltm.duckdb_gate import in_duckdb
 from ltm.duckdb_memory import connect, load_extension, quote
 from ltm.errors import IntegrityError, LTMError, PayloadError
+from ltm.fork_gate import forks_wait
 from ltm.transfer.dataset_rows import EXTRA, DatasetPage, DatasetRow
 from ltm.transfer.destination import Destination
 from ltm.transfer.duckdb_parquet import DuckDBParquetFile
@@ -38,7 +38,7 @@ _METADATA = "__ducklake_metadata_lake"
 def write_duckdb(pages: Iterable[DatasetPage], place: Destination) -> int:
     """Write *pages* as a DuckDB file to *place*, and return how many rows there are."""
     name = f"{TABLE}.duckdb"
-    with in_duckdb(), _connection(place, lake=False) as connection:
+    with forks_wait(), _connection(place, lake=False) as connection:
         connection.execute(f"ATTACH {quote(os.path.join(place.workspace, name))} AS base")
         _shut_off(connection, place)
         # In one transaction, so that row groups are written as they are full, and only once.
@@ -61,7 +61,7 @@ def write_ducklake(pages: Iterable[DatasetPage], place: Destination) -> int:
 
     Its Parquet files are made known to its catalog one by one.
     """
-    with in_duckdb(), _connection(place, lake=True) as connection:
+    with forks_wait(), _connection(place, lake=True) as connection:
         catalog = os.path.join(place.workspace, CATALOG)
         data = os.path.join(place.workspace, DATA)
         os.makedirs(os.path.join(place.workspace, *_DIRECTORY.split("/")))
@@ -126,7 +126,7 @@ def require_ducklake() -> None:
     Raises:
         MissingDependencyError: It is not installed for this version of DuckDB.
     """
-    with in_duckdb(), connect(EXTRA) as connection:
+    with forks_wait(), connect(EXTRA) as connection:
         load_extension(connection, "ducklake", EXTRA)
 
 

@@ -13,10 +13,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from typing import Any
 
 from firestore_place import FirestorePlace
+from google.cloud.firestore import Client
 
 from ltm.backend.duckdb import DuckDBLTMBackend
 
@@ -120,6 +122,72 @@ def fork_after_close(project: str, directory: str, times: str) -> object:
     return {"statuses": statuses}
 
 
+def fork_amid_calls(project: str, directory: str, times: str) -> object:
+    """Fork so many times while threads do nothing but read, and read in each child."""
+    with FirestorePlace(project, directory).open() as memory:
+        memory.store("k", 1)
+        is_over = threading.Event()
+        answers: set[object] = set()
+
+        def read() -> None:
+            while not is_over.is_set():
+                answers.add(memory.retrieve("k").get("value"))
+
+        readers = [threading.Thread(target=read) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        statuses: list[object] = []
+        for _ in range(int(times)):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(2 * CHILD_SECONDS)
+                os._exit(0 if memory.retrieve("k").get("value") == 1 else 2)
+            statuses.append(_wait_for(child))
+            if statuses[-1] != 0:
+                break
+        is_over.set()
+        for reader in readers:
+            reader.join()
+    return {"statuses": statuses, "answers": list(answers)}
+
+
+class SlowReads:
+    """Google's generated client, each of whose reads takes a while to return."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+        self.has_begun = threading.Event()
+        self.has_returned = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._api, name)
+
+    def batch_get_documents(self, **request: Any) -> Any:
+        self.has_begun.set()
+        answer = self._api.batch_get_documents(**request)
+        time.sleep(0.3)
+        self.has_returned = True
+        return answer
+
+
+def fork_amid_a_request(project: str, directory: str) -> object:
+    """Fork while a thread reads; say whether that was over by then, and what it read."""
+    with closing(Client(project)) as client:
+        api = SlowReads(client._firestore_api)
+        client._firestore_api_internal = api
+        with FirestorePlace(project, directory).open(client=client) as memory:
+            memory.store("k", 1)
+            api.has_begun.clear()
+            api.has_returned = False
+            with ThreadPoolExecutor(1) as pool:
+                answer = pool.submit(memory.retrieve, "k")
+                api.has_begun.wait(CHILD_SECONDS)
+                child = os.fork()
+                if child == 0:
+                    os._exit(0 if api.has_returned else 3)
+                return {"status": _wait_for(child), "value": answer.result()["value"]}
+
+
 def _store_in_child(place: FirestorePlace, number: int) -> int:
     signal.alarm(2 * CHILD_SECONDS)
     with place.open() as memory:
@@ -150,6 +218,8 @@ def use_inherited(number: int) -> list[Any]:
 
 ROLES: dict[str, Callable[..., object]] = {
     "fork": fork,
+    "fork_amid_a_request": fork_amid_a_request,
+    "fork_amid_calls": fork_amid_calls,
     "fork_after_close": fork_after_close,
     "fork_pool": fork_pool,
 }

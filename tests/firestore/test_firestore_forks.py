@@ -27,6 +27,19 @@ def test_parent_and_child_of_a_fork_both_go_on(
     place.expect_sound()
 
 
+def test_a_fork_waits_for_the_requests_of_other_threads(place: FirestorePlace) -> None:
+    with started(SCRIPT, [("fork_amid_a_request", place.project, place.directory)]) as workers:
+        assert said(workers, DEADLINE) == [{"status": 0, "value": 1}]
+
+
+def test_children_forked_while_threads_are_in_grpc_read(place: FirestorePlace) -> None:
+    times = 200
+    command = ("fork_amid_calls", place.project, place.directory, times)
+    with started(SCRIPT, [command]) as workers:
+        (report,) = said(workers, DEADLINE)
+    assert report == {"statuses": [0] * times, "answers": [1]}
+
+
 def test_a_forked_pool_of_processes_works_on(place: FirestorePlace) -> None:
     with started(SCRIPT, [("fork_pool", place.project, place.directory)]) as workers:
         (report,) = said(workers, DEADLINE)

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import subprocess
-import sys
-from collections.abc import Callable
 
 import pytest
 from payload_unreliable import Unreliable
@@ -15,17 +12,6 @@ from payload_unreliable import Unreliable
 pytest.register_assert_rewrite(
     "ltm.testing.payload_suite", "payload_objects", "payload_outages", "payload_requests"
 )
-
-
-@pytest.fixture
-def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a script with arguments in a Python of its own, at most a minute long."""
-
-    def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-W", "error", "-c", script, *arguments]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-
-    return run
 
 
 @pytest.fixture

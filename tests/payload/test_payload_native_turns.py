@@ -16,8 +16,8 @@ import duckdb
 import pytest
 from native_workers import content_of
 
-from ltm.duckdb_gate import in_duckdb
 from ltm.errors import PayloadError, PayloadNotFoundError
+from ltm.fork_gate import forks_wait
 from ltm.payload.native import DuckDBFilePayloadStore
 
 WORKERS = Path(__file__).with_name("native_workers.py")
@@ -234,7 +234,7 @@ def test_a_fork_gets_through_while_somebody_waits_for_the_file(file: Path, start
 
 def test_a_thread_inside_of_duckdb_may_use_the_store(file: Path) -> None:
     store = DuckDBFilePayloadStore(file)
-    with in_duckdb(), duckdb.connect() as connection:
+    with forks_wait(), duckdb.connect() as connection:
         store.write("a/one", b"1")
         assert connection.execute("SELECT 1").fetchall() == [(1,)]
         assert store.read("a/one") == b"1"
